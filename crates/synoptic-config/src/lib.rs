@@ -1,0 +1,1 @@
+//! Configuration: declared (serde) to checked types, with the place of every error.

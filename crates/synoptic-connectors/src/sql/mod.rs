@@ -1,0 +1,1 @@
+//! Rendering expressions as a source's SQL, behind an allow-list per dialect.

@@ -1,0 +1,26 @@
+//! The life of a query on DataFusion.
+//!
+//! ```text
+//! Received   Session::plan: one catalog snapshot; parse; refuse what is not honoured
+//! Planned    logical plan, optimised; every table scan prepared by its source
+//! Running    PlannedQuery::run: RemoteScan streams, counted, bounded by deadline and memory
+//! Done | Failed | Cancelled (dropped)
+//! ```
+//!
+//! The engine knows sources only through `synoptic_source`; it names no connector.
+#![deny(missing_docs)]
+
+mod engine;
+mod error;
+mod metadata;
+mod query;
+mod session;
+
+pub use engine::{Engine, EngineConfig};
+pub use error::{Error, Result};
+pub use metadata::{ColumnInfo, TableEntry};
+pub use query::{
+    CancelOutcome, Description, PlannedQuery, QueryInfo, QueryState, QueryStream, Receipt, Request,
+    ScanReceipt,
+};
+pub use session::Session;

@@ -1,0 +1,1 @@
+//! Flight SQL in, Arrow out.

@@ -1,0 +1,150 @@
+//! The traits a backend implements.
+
+use std::any::Any;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion_common::Statistics;
+use datafusion_expr::Expr;
+use datafusion_physical_expr_common::physical_expr::PhysicalExpr;
+use synoptic_types::{Deadline, QueryId, SourceName, TableName};
+
+use crate::capabilities::{Capabilities, Pushdown};
+use crate::error::Result;
+use crate::fragment::Fragment;
+use crate::stream::{BatchStream, ScanCounters};
+use crate::table::{TableDef, TableInfo};
+
+/// Who asks: what a source needs to know of the statement.
+#[derive(Debug, Clone)]
+pub struct Statement {
+    /// Goes to the source in a leading comment and the application name, for its operators.
+    pub query_id: QueryId,
+    /// When the statement must have ended; passed on as the source's own statement timeout.
+    pub deadline: Option<Deadline>,
+}
+
+/// One state of a source, shared by all scans of a statement.
+///
+/// Made by [`Source::begin`] without I/O; the source fills it in when it is first needed. When
+/// the last holder drops it, whatever it holds at the source (a transaction, connections) ends.
+pub trait Snapshot: Any + Debug + Send + Sync {}
+
+/// How a fragment is to be read.
+#[derive(Debug, Clone)]
+pub struct PrepareOptions {
+    /// How many partitions the engine would like. The source decides.
+    pub target_partitions: usize,
+    /// Rows a batch should have.
+    pub batch_size: usize,
+}
+
+/// What a scan gets when it is opened.
+#[derive(Debug, Clone)]
+pub struct ScanContext {
+    /// The statement the scan belongs to.
+    pub statement: Arc<Statement>,
+    /// Filters over the fragment's output columns that may become stricter while the scan runs.
+    /// Using them is optional; the engine checks every row again.
+    pub dynamic_filters: Vec<Arc<dyn PhysicalExpr>>,
+    /// Where the scan counts its rows and bytes.
+    pub counters: Arc<ScanCounters>,
+}
+
+/// A fragment made ready at plan time: EXPLAIN shows it, the engine opens it.
+#[async_trait]
+pub trait PreparedScan: Debug + Send + Sync {
+    /// The exact text that is sent to the source; for files, the paths and the pruning condition.
+    fn remote_text(&self) -> &str;
+
+    /// The schema of every batch, equal to the fragment's.
+    fn schema(&self) -> SchemaRef;
+
+    /// How many partitions can be opened, at least 1.
+    fn partitions(&self) -> usize;
+
+    /// Estimates for what the scan yields, after its filters and limit, in the fragment's columns.
+    /// `Exact` values only when they are; never an exact sum (a join would pass it on).
+    fn statistics(&self) -> Statistics;
+
+    /// Opens one partition. No I/O happens before the first poll. Each partition is opened once.
+    ///
+    /// # Errors
+    /// When `partition` does not exist, or `snapshot` is not this source's.
+    fn open(
+        &self,
+        partition: usize,
+        snapshot: Arc<dyn Snapshot>,
+        context: ScanContext,
+    ) -> Result<BatchStream>;
+}
+
+/// What `synoptic check` and `system.sources` show of a source that answers.
+#[derive(Debug, Clone)]
+pub struct SourceCheck {
+    /// Product and version as the source reports them, for example `PostgreSQL 15.18`.
+    pub version: String,
+    /// Where it is, without credentials: `db1:5432/portfolio`, a path, a bucket.
+    pub location: String,
+    /// How a read proves its freshness, for example `strong read in one transaction`.
+    pub freshness: String,
+    /// How long the question took.
+    pub round_trip: Duration,
+}
+
+/// An autonomous system that owns data.
+///
+/// Every method may be called from any task at any time. Nothing here blocks the async threads.
+#[async_trait]
+pub trait Source: Debug + Send + Sync + 'static {
+    /// The name from the configuration.
+    fn name(&self) -> &SourceName;
+
+    /// The connector's name, for example `postgres`.
+    fn connector(&self) -> &'static str;
+
+    /// What it can do.
+    fn capabilities(&self) -> &Capabilities;
+
+    /// The schema that `source.table` means.
+    fn default_schema(&self) -> &str;
+
+    /// Where it is, without credentials. No I/O.
+    fn location(&self) -> String;
+
+    /// Asks the source for a sign of life.
+    async fn check(&self) -> Result<SourceCheck>;
+
+    /// Every table that can be read, sorted by name. Not described, so that one broken table does
+    /// not spoil the listing.
+    async fn tables(&self) -> Result<Vec<TableInfo>>;
+
+    /// A cheap text that changes whenever the description of `table` would change; `None` when
+    /// there is no such table. It validates cached descriptions; nothing here goes by age.
+    async fn stamp(&self, table: &TableName) -> Result<Option<String>>;
+
+    /// Describes one table; `None` when there is no such table.
+    async fn table(&self, table: &TableName) -> Result<Option<Arc<TableDef>>>;
+
+    /// Estimates for a whole table, in its columns. Cheap: kept statistics, never a scan.
+    async fn statistics(&self, table: &TableDef) -> Result<Statistics>;
+
+    /// Whether the source can apply `filter`, whose columns are `table`'s by unqualified name.
+    /// Pure; called often while planning.
+    fn pushdown(&self, table: &TableDef, filter: &Expr) -> Pushdown;
+
+    /// Begins a statement: a lazy snapshot for all its scans. No I/O.
+    fn begin(&self, statement: &Arc<Statement>) -> Arc<dyn Snapshot>;
+
+    /// Makes a fragment ready to run under `snapshot`. Called at plan time for every scan of the
+    /// statement, before any of them is opened.
+    async fn prepare(
+        &self,
+        fragment: Fragment,
+        snapshot: &Arc<dyn Snapshot>,
+        options: &PrepareOptions,
+    ) -> Result<Arc<dyn PreparedScan>>;
+}

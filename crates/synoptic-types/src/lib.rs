@@ -1,0 +1,21 @@
+//! The words of the domain: names, ids, durations, sizes, clocks, error codes and reasons.
+//!
+//! Everything here is a value. There is no I/O, no async and no DataFusion, so that every crate
+//! may use it and a decision written in these words can be tested without a server.
+#![deny(missing_docs)]
+
+mod clock;
+mod code;
+mod ids;
+mod options;
+mod quantity;
+mod reason;
+
+pub use clock::{Clock, Deadline, ManualClock, SystemClock};
+pub use code::ErrorCode;
+pub use ids::{QueryId, SourceName, TableName};
+pub use options::{Consistency, OnUnmet, OptionError, Pushdown, QueryOptions};
+pub use quantity::{
+    ByteSize, QuantityError, format_bytes, format_duration, parse_bytes, parse_duration,
+};
+pub use reason::Reason;

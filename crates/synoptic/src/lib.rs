@@ -1,0 +1,1 @@
+//! SQL over live sources, as fresh as you ask.
