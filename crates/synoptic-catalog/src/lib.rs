@@ -1,3 +1,15 @@
-//! Sources, their tables and copies: a mutable host, an immutable snapshot per statement.
-pub struct Host;
-impl std::fmt::Debug for Host { fn fmt(&self, f:&mut std::fmt::Formatter<'_>)->std::fmt::Result{f.write_str("Host")}}
+//! Sources and their tables: a mutable [`Host`], an immutable [`Snapshot`] per statement.
+//!
+//! A statement takes one [`Snapshot`] when it arrives and sees the same sources to its end, even
+//! while a new configuration replaces them. Table descriptions are cached per source and
+//! validated by [`Source::stamp`] each time a statement asks, never by age.
+#![deny(missing_docs)]
+
+mod entry;
+mod host;
+
+pub use entry::{SourceEntry, TABLE_CACHE_CAPACITY};
+pub use host::{Host, Snapshot};
+
+#[cfg(test)]
+mod tests;

@@ -73,7 +73,7 @@ impl From<DataFusionError> for Error {
         let root = error.find_root();
         let code = match root {
             DataFusionError::SQL(..) => ErrorCode::Syntax,
-            DataFusionError::SchemaError(schema, _) => match **schema_error(schema) {
+            DataFusionError::SchemaError(schema, _) => match **schema {
                 SchemaError::FieldNotFound { .. } => ErrorCode::UnknownColumn,
                 _ => ErrorCode::Syntax,
             },
@@ -95,11 +95,6 @@ impl From<DataFusionError> for Error {
         };
         Self::new(code, readable(root))
     }
-}
-
-/// Lets the match above look through the box without naming its type.
-fn schema_error<T>(error: &T) -> &T {
-    error
 }
 
 fn find_ours(error: &DataFusionError) -> Option<Error> {
@@ -138,4 +133,39 @@ fn readable(error: &DataFusionError) -> String {
         }
     }
     text
+}
+
+/// The error of a statement that ran out of time.
+pub(crate) fn timed_out(statement_timeout: Option<std::time::Duration>) -> Error {
+    let message = match statement_timeout {
+        Some(timeout) => format!(
+            "the statement was not done within {} (synoptic.statement_timeout)",
+            synoptic_types::format_duration(timeout)
+        ),
+        None => "the statement was not done in time (synoptic.statement_timeout or the client's \
+                 own)"
+            .to_owned(),
+    };
+    Error::new(ErrorCode::Timeout, message)
+}
+
+impl Error {
+    /// The error of a query that somebody cancelled.
+    pub(crate) fn cancelled(id: &synoptic_types::QueryId) -> Self {
+        Self::new(ErrorCode::Cancelled, format!("query {id} was cancelled"))
+    }
+
+    /// The error of a panic in any layer below. The panic itself is in the log.
+    pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> Self {
+        let what = panic
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("no message");
+        tracing::error!(panic = what, "a query panicked");
+        Self::new(
+            ErrorCode::Internal,
+            "this query met a bug in the server, which goes on; the server's log has the details",
+        )
+    }
 }

@@ -10,15 +10,20 @@
 //! The engine knows sources only through `synoptic_source`; it names no connector.
 #![deny(missing_docs)]
 
+mod catalog;
 mod engine;
 mod error;
+mod exec;
 mod metadata;
 mod query;
+mod scope;
 mod session;
+mod sql;
 
+pub use catalog::catalogs;
 pub use engine::{Engine, EngineConfig};
 pub use error::{Error, Result};
-pub use metadata::{ColumnInfo, TableEntry};
+pub use metadata::TableEntry;
 pub use query::{
     CancelOutcome, Description, PlannedQuery, QueryInfo, QueryState, QueryStream, Receipt, Request,
     ScanReceipt,

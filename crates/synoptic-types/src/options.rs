@@ -141,9 +141,7 @@ impl QueryOptions {
                 expected: e.to_string(),
             })
         };
-        let not_yet = |instead| {
-            Err(OptionError::NotYet { name, value: value.to_owned(), instead })
-        };
+        let not_yet = |instead| Err(OptionError::NotYet { name, value: value.to_owned(), instead });
         match name {
             "max_staleness" => self.max_staleness = duration()?,
             "on_unmet" => {
@@ -243,9 +241,7 @@ impl QueryOptions {
             },
             "dynamic_filters" => on_off(self.dynamic_filters),
             "max_rows_read" => self.max_rows_read.map(|n| n.to_string()).unwrap_or_default(),
-            "statement_timeout" => {
-                self.statement_timeout.map(format_duration).unwrap_or_default()
-            }
+            "statement_timeout" => self.statement_timeout.map(format_duration).unwrap_or_default(),
             _ => String::new(),
         })
     }
@@ -260,11 +256,7 @@ impl QueryOptions {
     }
 }
 
-fn choice<T: Copy>(
-    name: &'static str,
-    value: &str,
-    words: &[(&str, T)],
-) -> Result<T, OptionError> {
+fn choice<T: Copy>(name: &'static str, value: &str, words: &[(&str, T)]) -> Result<T, OptionError> {
     let found = words.iter().find(|(word, _)| word.eq_ignore_ascii_case(value));
     found.map(|(_, choice)| *choice).ok_or_else(|| OptionError::Value {
         name,

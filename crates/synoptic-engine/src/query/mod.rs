@@ -1,18 +1,26 @@
 //! One statement, from its arrival to its last batch.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
+mod record;
+mod stream;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
 use chrono::{DateTime, Utc};
 use datafusion::common::ScalarValue;
-use futures::Stream;
+use datafusion::execution::TaskContext;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use serde::Serialize;
-use synoptic_types::QueryId;
+use synoptic_types::{Deadline, QueryId};
 
-use crate::error::{Error, Result};
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::scope::Scope;
+
+pub(crate) use record::QueryRecord;
+pub use stream::QueryStream;
 
 /// A statement as a client sends it.
 #[derive(Debug, Clone, Default)]
@@ -40,60 +48,97 @@ pub struct Description {
     pub is_update: bool,
 }
 
+/// How the answer comes about.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// Rows that are there already.
+    Rows(Vec<RecordBatch>),
+    /// A plan to run.
+    Plan { plan: Arc<dyn ExecutionPlan>, context: Arc<TaskContext> },
+}
+
 /// A statement that is planned and not yet running. Dropping it ends it.
 #[derive(Debug)]
-pub struct PlannedQuery {}
+pub struct PlannedQuery {
+    engine: Arc<Engine>,
+    record: Arc<QueryRecord>,
+    scope: Arc<Scope>,
+    schema: SchemaRef,
+    deadline: Option<Deadline>,
+    /// Taken by `run`; what is still here when dropped was never started.
+    work: Option<Work>,
+}
 
 impl PlannedQuery {
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        record: Arc<QueryRecord>,
+        scope: Arc<Scope>,
+        schema: SchemaRef,
+        work: Work,
+        deadline: Option<Deadline>,
+    ) -> Self {
+        Self { engine, record, scope, schema, deadline, work: Some(work) }
+    }
+
     /// The statement's id.
     pub fn id(&self) -> &QueryId {
-        todo!()
+        self.record.id()
     }
 
     /// The columns of the answer, equal to the schema of every batch.
     pub fn schema(&self) -> SchemaRef {
-        todo!()
+        Arc::clone(&self.schema)
     }
 
     /// The scans as planned, with nothing counted yet.
     pub fn receipt(&self) -> Receipt {
-        todo!()
+        self.record.receipt()
     }
 
     /// Starts it. Work begins at the first poll of the stream.
     ///
     /// # Errors
     /// `[QUEUE_FULL]` when too many queries run, or when the plan cannot be started.
-    pub fn run(self) -> Result<QueryStream> {
-        todo!()
+    pub fn run(mut self) -> Result<QueryStream> {
+        let work = self.work.take();
+        let started = self.start(work);
+        if let Err(error) = &started {
+            self.record.fail(error);
+            self.engine.queries_registry().end(&self.record);
+        }
+        started
+    }
+
+    fn start(&self, work: Option<Work>) -> Result<QueryStream> {
+        let (batches, permit) = match work {
+            Some(Work::Plan { plan, context }) => {
+                let permit = self.engine.admit()?;
+                (execute_stream(plan, context)?, Some(permit))
+            }
+            Some(Work::Rows(rows)) => (stream::of_rows(self.schema(), rows), None),
+            None => (stream::of_rows(self.schema(), vec![]), None),
+        };
+        self.record.start();
+        Ok(QueryStream::new(
+            Arc::clone(&self.engine),
+            Arc::clone(&self.record),
+            Arc::clone(&self.scope),
+            self.schema(),
+            batches,
+            self.deadline,
+            permit,
+        ))
     }
 }
 
-/// The answer, batch by batch. Dropping it cancels the work here and at the sources.
-pub struct QueryStream {}
-
-impl QueryStream {
-    /// The statement's id.
-    pub fn id(&self) -> &QueryId {
-        todo!()
-    }
-
-    /// The columns of the answer.
-    pub fn schema(&self) -> SchemaRef {
-        todo!()
-    }
-
-    /// What has been read so far; final once the stream has ended.
-    pub fn receipt(&self) -> Receipt {
-        todo!()
-    }
-}
-
-impl Stream for QueryStream {
-    type Item = Result<RecordBatch, Error>;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        todo!()
+impl Drop for PlannedQuery {
+    fn drop(&mut self) {
+        if self.work.take().is_some() {
+            self.scope.end();
+            self.record.drop_unfinished();
+            self.engine.queries_registry().end(&self.record);
+        }
     }
 }
 
@@ -138,6 +183,19 @@ pub enum QueryState {
     Failed,
     /// Dropped or cancelled.
     Cancelled,
+}
+
+impl QueryState {
+    /// The word in `system.queries`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Planned => "planned",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
 }
 
 /// One line of `system.queries`.

@@ -1,0 +1,170 @@
+//! The one table provider: a table of any source, in one statement.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{Constraint, Constraints, Result, Statistics};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use parking_lot::Mutex;
+use synoptic_catalog::SourceEntry;
+use synoptic_source::{Fragment, PrepareOptions, Pushdown, SourceError, TableDef, TableKind};
+use synoptic_types::{Pushdown as PushdownOption, Reason};
+
+use crate::error::Error;
+use crate::exec::RemoteScanExec;
+use crate::scope::Scope;
+
+/// Which statement a table is scanned for.
+#[derive(Clone)]
+pub(crate) enum ScopeOf {
+    /// The table belongs to this statement.
+    Statement(Arc<Scope>),
+    /// The table is registered in somebody else's session: find out when it is scanned.
+    Session(Arc<super::library::SessionScopes>),
+}
+
+/// A table of a source.
+pub(crate) struct SourceTable {
+    entry: Arc<SourceEntry>,
+    table: Arc<TableDef>,
+    statistics: Statistics,
+    constraints: Constraints,
+    scope: ScopeOf,
+    /// Filters that stay here, found while planning.
+    kept: Mutex<Vec<(String, Reason)>>,
+}
+
+impl SourceTable {
+    /// Looks the table's estimates up and wraps it.
+    pub(crate) async fn new(entry: Arc<SourceEntry>, table: Arc<TableDef>, scope: ScopeOf) -> Self {
+        let statistics = entry.statistics(&table).await;
+        let constraints = primary_key(&table);
+        Self { entry, table, statistics, constraints, scope, kept: Mutex::default() }
+    }
+
+    fn pushdown(&self, filter: &Expr) -> Pushdown {
+        let off = match &self.scope {
+            ScopeOf::Statement(scope) => scope.pushdown == PushdownOption::None,
+            ScopeOf::Session(_) => false,
+        };
+        if off { Pushdown::No(Reason::PushdownOff) } else { self.decide(filter) }
+    }
+
+    fn decide(&self, filter: &Expr) -> Pushdown {
+        if filter.is_volatile() {
+            return Pushdown::No(Reason::Volatile(filter.to_string()));
+        }
+        self.entry.source().pushdown(&self.table, filter)
+    }
+
+    fn keep(&self, filter: &Expr, reason: Reason) {
+        let kept = (filter.to_string(), reason);
+        let mut all = self.kept.lock();
+        if !all.contains(&kept) {
+            all.push(kept);
+        }
+    }
+}
+
+/// The primary key, for plans that can do less work when rows are unique.
+fn primary_key(table: &TableDef) -> Constraints {
+    let columns: Option<Vec<usize>> =
+        table.primary_key.iter().map(|name| table.schema.index_of(name).ok()).collect();
+    match columns {
+        Some(columns) if !columns.is_empty() => {
+            Constraints::new_unverified(vec![Constraint::PrimaryKey(columns)])
+        }
+        _ => Constraints::default(),
+    }
+}
+
+#[async_trait]
+impl TableProvider for SourceTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.table.schema)
+    }
+
+    fn constraints(&self) -> Option<&Constraints> {
+        Some(&self.constraints)
+    }
+
+    fn table_type(&self) -> TableType {
+        match self.table.info.kind {
+            TableKind::View | TableKind::MaterializedView => TableType::View,
+            _ => TableType::Base,
+        }
+    }
+
+    fn statistics(&self) -> Option<Statistics> {
+        Some(self.statistics.clone())
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> Result<Vec<TableProviderFilterPushDown>> {
+        let answer = |filter: &&Expr| match self.pushdown(filter) {
+            Pushdown::Exact => TableProviderFilterPushDown::Exact,
+            Pushdown::Inexact(reason) => {
+                self.keep(filter, reason);
+                TableProviderFilterPushDown::Inexact
+            }
+            Pushdown::No(reason) => {
+                self.keep(filter, reason);
+                TableProviderFilterPushDown::Unsupported
+            }
+        };
+        Ok(filters.iter().map(answer).collect())
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let scope = match &self.scope {
+            ScopeOf::Statement(scope) => Arc::clone(scope),
+            ScopeOf::Session(sessions) => sessions.scope_of(state),
+        };
+        let source = self.entry.source();
+        let mut fragment = Fragment::table(Arc::clone(&self.table));
+        if let Some(projection) = projection {
+            fragment.projection.clone_from(projection);
+        }
+        let auto = scope.pushdown == PushdownOption::Auto;
+        if auto {
+            let sent = filters.iter().filter(|f| !matches!(self.pushdown(f), Pushdown::No(_)));
+            fragment.filters = sent.cloned().collect();
+            // A limit comes with inexact filters only by mistake; it would drop rows.
+            let exact = fragment.filters.iter().all(|f| self.pushdown(f) == Pushdown::Exact)
+                && fragment.filters.len() == filters.len();
+            fragment.limit = limit.filter(|_| exact && source.capabilities().limit);
+        }
+        let config = state.config_options();
+        let options = PrepareOptions {
+            target_partitions: config.execution.target_partitions.max(1),
+            batch_size: config.execution.batch_size.into(),
+        };
+        let snapshot = scope.snapshot(&self.entry);
+        let place =
+            |e: SourceError| Error::from(e.in_source(source.name()).in_table(self.table.name()));
+        let prepared = source.prepare(fragment, &snapshot, &options).await.map_err(place)?;
+        let record =
+            scope.record(source.name().clone(), self.table.name().clone(), prepared.remote_text());
+        let kept = self.kept.lock().clone();
+        let entry = Arc::clone(&self.entry);
+        Ok(Arc::new(RemoteScanExec::new(entry, prepared, scope, record, kept)))
+    }
+}
+
+impl fmt::Debug for SourceTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SourceTable({}.{})", self.entry.source().name(), self.table.name())
+    }
+}

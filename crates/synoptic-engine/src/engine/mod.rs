@@ -1,0 +1,283 @@
+//! The engine: what all sessions share.
+
+pub(crate) mod hints;
+mod registry;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::prelude::SessionConfig;
+use futures::future::join_all;
+use synoptic_catalog::{Host, SourceEntry};
+use synoptic_source::{ErrorKind, SourceCheck, SourceError};
+use synoptic_types::{ByteSize, Clock, ErrorCode, QueryId, QueryOptions};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::catalog::{INFORMATION_SCHEMA, SYNOPTIC, SYSTEM_TABLES};
+use crate::error::{Error, Result};
+use crate::metadata::TableEntry;
+use crate::query::{CancelOutcome, QueryInfo};
+use crate::session::Session;
+
+pub(crate) use registry::Registry;
+
+/// What the engine is made of; every number has its place in the configuration.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// Memory for sorts, joins and aggregates over all queries; beyond it they spill or fail.
+    pub memory_limit: ByteSize,
+    /// Disk for spilled data over all queries.
+    pub spill_limit: ByteSize,
+    /// Where spilled data goes; the system's temporary folder when not set.
+    pub spill_dir: Option<PathBuf>,
+    /// Partitions a plan runs in.
+    pub target_partitions: usize,
+    /// Rows a batch has.
+    pub batch_size: usize,
+    /// Queries that may run at once; further ones are refused with `[QUEUE_FULL]`.
+    pub max_concurrent_queries: usize,
+    /// Ended queries that `system.queries` still shows.
+    pub query_history: usize,
+    /// What sessions start with.
+    pub defaults: QueryOptions,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            memory_limit: ByteSize(4 << 30),
+            spill_limit: ByteSize(100 << 30),
+            spill_dir: None,
+            target_partitions: std::thread::available_parallelism().map_or(2, usize::from),
+            batch_size: 8192,
+            max_concurrent_queries: 64,
+            query_history: 1000,
+            defaults: QueryOptions::default(),
+        }
+    }
+}
+
+/// A listing waits this long for each source, so that one that is down does not hold up the rest.
+const LISTING_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A sign of life takes at most this long.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The memory pool names this many of the largest users when it runs out.
+const MEMORY_USERS_SHOWN: std::num::NonZeroUsize = match std::num::NonZeroUsize::new(3) {
+    Some(users) => users,
+    None => std::num::NonZeroUsize::MIN,
+};
+
+/// What all sessions share: sources, memory, running queries.
+pub struct Engine {
+    config: EngineConfig,
+    host: Arc<Host>,
+    clock: Arc<dyn Clock>,
+    /// Functions, rules and memory; cloned for every statement.
+    base: SessionState,
+    runtime: Arc<RuntimeEnv>,
+    queries: Registry,
+    running: Arc<Semaphore>,
+}
+
+impl Engine {
+    /// An engine over the sources of `host`.
+    ///
+    /// # Errors
+    /// When the spill folder cannot be used.
+    pub fn new(config: EngineConfig, host: Arc<Host>, clock: Arc<dyn Clock>) -> Result<Arc<Self>> {
+        let runtime = Arc::new(runtime(&config)?);
+        let base = base_state(&config, &runtime);
+        Ok(Arc::new(Self {
+            queries: Registry::new(config.query_history),
+            running: Arc::new(Semaphore::new(config.max_concurrent_queries)),
+            config,
+            host,
+            clock,
+            base,
+            runtime,
+        }))
+    }
+
+    /// A new session with the default options. `client` is shown in `system.queries`.
+    pub fn session(self: &Arc<Self>, client: &str) -> Session {
+        Session::new(Arc::clone(self), client)
+    }
+
+    /// What the engine is made of.
+    pub fn config(&self) -> &EngineConfig {
+        &self.config
+    }
+
+    /// The sources.
+    pub fn host(&self) -> &Arc<Host> {
+        &self.host
+    }
+
+    /// Where wall time comes from.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// Bytes that running queries have reserved.
+    pub fn memory_reserved(&self) -> usize {
+        self.runtime.memory_pool.reserved()
+    }
+
+    /// Cancels a query that is planned or running.
+    pub fn cancel(&self, id: &QueryId) -> CancelOutcome {
+        self.queries.cancel(id)
+    }
+
+    /// Planned, running and recently ended queries, newest first.
+    pub fn queries(&self) -> Vec<QueryInfo> {
+        self.queries.list()
+    }
+
+    /// Catalogs, sorted: `synoptic` and every source.
+    pub fn catalogs(&self) -> Vec<String> {
+        let snapshot = self.host.snapshot();
+        let mut names: Vec<_> =
+            snapshot.sources().map(|entry| entry.source().name().to_string()).collect();
+        names.push(SYNOPTIC.to_owned());
+        names.sort();
+        names
+    }
+
+    /// Schemas as (catalog, schema), sorted. A source that does not answer is left out.
+    pub async fn schemas(self: &Arc<Self>) -> Vec<(String, String)> {
+        let tables = self.tables().await;
+        let mut schemas: Vec<_> = tables.into_iter().map(|t| (t.catalog, t.schema)).collect();
+        for entry in self.host.snapshot().sources() {
+            let source = entry.source();
+            schemas.push((source.name().to_string(), source.default_schema().to_owned()));
+        }
+        for catalog in self.catalogs() {
+            schemas.push((catalog, INFORMATION_SCHEMA.to_owned()));
+        }
+        schemas.sort();
+        schemas.dedup();
+        schemas
+    }
+
+    /// Every table and view of every catalog, sorted by catalog, schema and name. A source that
+    /// does not answer within a second or two is left out.
+    pub async fn tables(self: &Arc<Self>) -> Vec<TableEntry> {
+        let snapshot = self.host.snapshot();
+        let listings = join_all(snapshot.sources().map(async |entry| {
+            let source = entry.source();
+            match tokio::time::timeout(LISTING_TIMEOUT, source.tables()).await {
+                Ok(Ok(tables)) => {
+                    tables.into_iter().map(|t| TableEntry::of_source(entry, t)).collect()
+                }
+                Ok(Err(error)) => {
+                    let error = error.in_source(source.name());
+                    tracing::warn!(%error, "left out of a listing");
+                    Vec::new()
+                }
+                Err(_) => {
+                    tracing::warn!(source = %source.name(), "left out of a listing: no answer");
+                    Vec::new()
+                }
+            }
+        }))
+        .await;
+        let mut tables: Vec<_> = listings.into_iter().flatten().collect();
+        tables.extend(SYSTEM_TABLES.map(|name| TableEntry::of_system(self, name)));
+        let key = |t: &TableEntry| (t.catalog.clone(), t.schema.clone(), t.name.clone());
+        tables.sort_by_cached_key(key);
+        tables
+    }
+
+    /// Asks a source for a sign of life.
+    ///
+    /// # Errors
+    /// When it has none within ten seconds.
+    pub async fn check(&self, entry: &SourceEntry) -> Result<SourceCheck> {
+        let source = entry.source();
+        let answer = match tokio::time::timeout(CHECK_TIMEOUT, source.check()).await {
+            Ok(answer) => answer,
+            Err(_) => Err(SourceError::new(
+                ErrorKind::Unavailable,
+                format!("no answer within {}s", CHECK_TIMEOUT.as_secs()),
+            )),
+        };
+        Ok(answer.map_err(|e| e.in_source(source.name()))?)
+    }
+
+    pub(crate) fn base_state(&self) -> SessionState {
+        self.base.clone()
+    }
+
+    pub(crate) fn queries_registry(&self) -> &Registry {
+        &self.queries
+    }
+
+    /// A place among the running queries, given back when dropped.
+    pub(crate) fn admit(&self) -> Result<OwnedSemaphorePermit> {
+        Arc::clone(&self.running).try_acquire_owned().map_err(|_| {
+            Error::new(
+                ErrorCode::QueueFull,
+                format!(
+                    "{} queries run already; try again later or raise \
+                     server.max_concurrent_queries",
+                    self.config.max_concurrent_queries
+                ),
+            )
+        })
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("host", &self.host).finish_non_exhaustive()
+    }
+}
+
+fn runtime(config: &EngineConfig) -> Result<RuntimeEnv> {
+    let bytes = usize::try_from(config.memory_limit.0).unwrap_or(usize::MAX);
+    let pool = TrackConsumersPool::new(FairSpillPool::new(bytes), MEMORY_USERS_SHOWN);
+    let mode = match &config.spill_dir {
+        Some(dir) => DiskManagerMode::Directories(vec![dir.clone()]),
+        None => DiskManagerMode::OsTmpDirectory,
+    };
+    let disk = DiskManagerBuilder::default()
+        .with_mode(mode)
+        .with_max_temp_directory_size(config.spill_limit.0);
+    RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(pool))
+        .with_disk_manager_builder(disk)
+        .build()
+        .map_err(|e| {
+            let reason = e.strip_backtrace();
+            Error::new(
+                ErrorCode::InvalidOption,
+                format!("server.spill_dir cannot be used: {reason}"),
+            )
+        })
+}
+
+fn base_state(config: &EngineConfig, runtime: &Arc<RuntimeEnv>) -> SessionState {
+    let mut session = SessionConfig::new()
+        .with_target_partitions(config.target_partitions.max(1))
+        .with_batch_size(config.batch_size.max(1))
+        .with_information_schema(false)
+        .with_create_default_catalog_and_schema(false);
+    let options = session.options_mut();
+    // 0.05 is a decimal, as in PostgreSQL: money stays exact.
+    options.sql_parser.parse_float_as_decimal = true;
+    // now() is a moment and not a wall-clock reading.
+    options.execution.time_zone = Some("UTC".to_owned());
+    SessionStateBuilder::new()
+        .with_config(session)
+        .with_runtime_env(Arc::clone(runtime))
+        .with_default_features()
+        .build()
+}

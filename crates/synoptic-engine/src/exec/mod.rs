@@ -1,0 +1,5 @@
+//! The one remote operator.
+
+mod remote_scan;
+
+pub(crate) use remote_scan::RemoteScanExec;

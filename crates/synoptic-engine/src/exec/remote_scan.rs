@@ -1,0 +1,259 @@
+//! The one physical operator for all sources: it opens a prepared scan and counts what comes.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::stats::Precision;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{DataFusionError, Result, Statistics};
+use datafusion::config::ConfigOptions;
+use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::filter_pushdown::{
+    ChildPushdownResult, FilterPushdownPhase, FilterPushdownPropagation, PushedDown,
+};
+use datafusion::physical_plan::metrics::{
+    BaselineMetrics, Count, ExecutionPlanMetricsSet, Metric, MetricValue, MetricsSet,
+};
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
+};
+use futures::Stream;
+use synoptic_catalog::SourceEntry;
+use synoptic_source::{BatchStream, PreparedScan, ScanContext, SourceError};
+use synoptic_types::Reason;
+
+use crate::scope::{ScanRecord, Scope};
+
+/// Reads one prepared fragment from its source.
+#[derive(Clone)]
+pub(crate) struct RemoteScanExec {
+    entry: Arc<SourceEntry>,
+    prepared: Arc<dyn PreparedScan>,
+    scope: Arc<Scope>,
+    record: Arc<ScanRecord>,
+    /// What stays here and why, as EXPLAIN prints it.
+    kept: Vec<(String, Reason)>,
+    /// Filters that joins above make while they run.
+    dynamic_filters: Vec<Arc<dyn PhysicalExpr>>,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl RemoteScanExec {
+    pub(crate) fn new(
+        entry: Arc<SourceEntry>,
+        prepared: Arc<dyn PreparedScan>,
+        scope: Arc<Scope>,
+        record: Arc<ScanRecord>,
+        kept: Vec<(String, Reason)>,
+    ) -> Self {
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(prepared.schema()),
+            Partitioning::UnknownPartitioning(prepared.partitions().max(1)),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        );
+        Self {
+            entry,
+            prepared,
+            scope,
+            record,
+            kept,
+            dynamic_filters: Vec::new(),
+            properties: Arc::new(properties),
+            metrics: ExecutionPlanMetricsSet::new(),
+        }
+    }
+}
+
+impl ExecutionPlan for RemoteScanExec {
+    fn name(&self) -> &str {
+        "RemoteScan"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    /// Shows the dynamic filters: a join builds one only when it finds it in a leaf.
+    fn apply_expressions(
+        &self,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        for filter in &self.dynamic_filters {
+            if f(filter)? == TreeNodeRecursion::Stop {
+                return Ok(TreeNodeRecursion::Stop);
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        _children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    /// Nothing touches the source before the stream is polled, so that a join's filter is complete
+    /// when the probe side starts.
+    fn execute(
+        &self,
+        partition: usize,
+        _context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        let context = ScanContext {
+            statement: Arc::clone(&self.scope.statement),
+            dynamic_filters: self.dynamic_filters.clone(),
+            counters: Arc::clone(&self.record.counters),
+        };
+        let snapshot = self.scope.snapshot(&self.entry);
+        let batches = self
+            .prepared
+            .open(partition, snapshot, context)
+            .map_err(|error| placed(error, &self.record))?;
+        Ok(Box::pin(RemoteStream {
+            batches,
+            schema: self.prepared.schema(),
+            scope: Arc::clone(&self.scope),
+            record: Arc::clone(&self.record),
+            metrics: BaselineMetrics::new(&self.metrics, partition),
+        }))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        let mut metrics = self.metrics.clone_inner();
+        let bytes = Count::new();
+        bytes.add(usize::try_from(self.record.counters.bytes()).unwrap_or(usize::MAX));
+        let value = MetricValue::Count { name: "remote_bytes".into(), count: bytes };
+        metrics.push(Arc::new(Metric::new(value, None)));
+        Some(metrics)
+    }
+
+    /// Statistics must stand here and not only in the table: they decide which side a join builds.
+    fn partition_statistics(&self, partition: Option<usize>) -> Result<Arc<Statistics>> {
+        let mut statistics = self.prepared.statistics();
+        let partitions = self.prepared.partitions().max(1);
+        if partition.is_some() && partitions > 1 {
+            statistics = statistics.to_inexact();
+            statistics.num_rows = share(statistics.num_rows, partitions);
+            statistics.total_byte_size = share(statistics.total_byte_size, partitions);
+        }
+        Ok(Arc::new(statistics))
+    }
+
+    /// Keeps the filters that joins make while they run. The answer is `No` all the same: using
+    /// them is optional for a source, so the rows are checked again above.
+    fn handle_child_pushdown_result(
+        &self,
+        phase: FilterPushdownPhase,
+        child_pushdown_result: ChildPushdownResult,
+        _config: &ConfigOptions,
+    ) -> Result<FilterPushdownPropagation<Arc<dyn ExecutionPlan>>> {
+        let offered = child_pushdown_result.parent_filters;
+        let answers = vec![PushedDown::No; offered.len()];
+        let propagation = FilterPushdownPropagation::with_parent_pushdown_result(answers);
+        let wanted = matches!(phase, FilterPushdownPhase::Post)
+            && self.scope.dynamic_filters
+            && self.entry.source().capabilities().dynamic_filters
+            && !offered.is_empty();
+        if !wanted {
+            return Ok(propagation);
+        }
+        let mut updated = self.clone();
+        updated.dynamic_filters.extend(offered.into_iter().map(|offer| offer.filter));
+        Ok(propagation.with_updated_node(Arc::new(updated)))
+    }
+}
+
+fn share(total: Precision<usize>, partitions: usize) -> Precision<usize> {
+    match total {
+        Precision::Exact(n) | Precision::Inexact(n) => Precision::Inexact(n.div_ceil(partitions)),
+        Precision::Absent => Precision::Absent,
+    }
+}
+
+impl DisplayAs for RemoteScanExec {
+    fn fmt_as(&self, format: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = &self.record.source;
+        let rows = self.prepared.statistics().num_rows;
+        if matches!(format, DisplayFormatType::TreeRender) {
+            writeln!(f, "source={source}")?;
+            writeln!(f, "table={}", self.record.table)?;
+            return writeln!(f, "remote={}", self.record.remote_text);
+        }
+        write!(
+            f,
+            "RemoteScan: source={source}, copy=primary, partitions={}, estimated_rows={}, \
+             remote=[{}]",
+            self.prepared.partitions(),
+            match rows {
+                Precision::Exact(n) => n.to_string(),
+                Precision::Inexact(n) => format!("~{n}"),
+                Precision::Absent => "unknown".to_owned(),
+            },
+            self.record.remote_text,
+        )?;
+        if !self.dynamic_filters.is_empty() {
+            let filters: Vec<_> = self.dynamic_filters.iter().map(ToString::to_string).collect();
+            write!(f, ", dynamic_filters=[{}]", filters.join(", "))?;
+        }
+        if !self.kept.is_empty() {
+            let kept: Vec<_> =
+                self.kept.iter().map(|(what, reason)| format!("{what}: {reason}")).collect();
+            write!(f, ", kept_here=[{}]", kept.join("; "))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for RemoteScanExec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoteScanExec").field("record", &self.record).finish_non_exhaustive()
+    }
+}
+
+/// Batches of one partition on their way into the plan.
+struct RemoteStream {
+    batches: BatchStream,
+    schema: SchemaRef,
+    scope: Arc<Scope>,
+    record: Arc<ScanRecord>,
+    metrics: BaselineMetrics,
+}
+
+impl Stream for RemoteStream {
+    type Item = Result<RecordBatch>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let polled = self.batches.as_mut().poll_next(cx).map(|item| {
+            item.map(|batch| {
+                let batch = batch.map_err(|error| placed(error, &self.record))?;
+                self.scope.check_rows_read(&self.record.source)?;
+                Ok(batch)
+            })
+        });
+        self.metrics.record_poll(polled)
+    }
+}
+
+impl RecordBatchStream for RemoteStream {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+}
+
+fn placed(error: SourceError, record: &ScanRecord) -> DataFusionError {
+    let error = error.in_source(&record.source).in_table(&record.table);
+    DataFusionError::External(Box::new(error))
+}

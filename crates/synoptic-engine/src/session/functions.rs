@@ -1,0 +1,58 @@
+//! Functions that answer from the session: `current_catalog`, `current_schema()`, `current_user`.
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::common::{Result, ScalarValue};
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+
+/// A function without arguments that is one text for the whole statement.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Constant {
+    name: &'static str,
+    aliases: Vec<String>,
+    value: String,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Constant {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn aliases(&self) -> &[String] {
+        &self.aliases
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Utf8)
+    }
+
+    fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        Ok(ColumnarValue::Scalar(ScalarValue::Utf8(Some(self.value.clone()))))
+    }
+}
+
+/// The functions of a session whose names are looked up in `catalog` and `schema`.
+pub(super) fn of_session(catalog: &str, schema: &str) -> [Arc<ScalarUDF>; 4] {
+    let constant = |name, aliases: &[&str], value: &str| {
+        Arc::new(ScalarUDF::from(Constant {
+            name,
+            aliases: aliases.iter().map(|&a| a.to_owned()).collect(),
+            value: value.to_owned(),
+            signature: Signature::nullary(Volatility::Immutable),
+        }))
+    };
+    [
+        constant("current_catalog", &["current_database"], catalog),
+        constant("current_schema", &[], schema),
+        constant("current_user", &["session_user", "user"], "anonymous"),
+        constant("version", &[], concat!("Synoptic ", env!("CARGO_PKG_VERSION"))),
+    ]
+}
