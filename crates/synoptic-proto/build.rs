@@ -3,10 +3,17 @@
 use std::error::Error;
 use std::path::Path;
 
+const FILES: [&str; 3] = [
+    "synoptic/v1/ticket.proto",
+    "synoptic/v1/receipt.proto",
+    "arrow/flight/protocol/session.proto",
+];
+
 fn main() -> Result<(), Box<dyn Error>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
     println!("cargo::rerun-if-changed={}", root.display());
-    let files = protox::compile(["synoptic/v1/ticket.proto", "synoptic/v1/receipt.proto"], [&root])?;
-    prost_build::Config::new().compile_fds(files)?;
+    let files = protox::compile(FILES, [&root])?;
+    // In order, so that one ticket has one encoding.
+    prost_build::Config::new().btree_map(["."]).compile_fds(files)?;
     Ok(())
 }

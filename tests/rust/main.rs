@@ -1,1 +1,6 @@
-
+mod demo;
+mod edges;
+mod engine;
+mod slt;
+mod postgres;
+mod files;

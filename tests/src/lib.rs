@@ -1,1 +1,4 @@
 //! Test harness.
+
+pub mod s3;
+pub mod postgres;

@@ -1,1 +1,7 @@
-fn main() {}
+//! `synoptic`: see `synoptic --help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    synoptic::cli::main()
+}

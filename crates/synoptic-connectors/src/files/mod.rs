@@ -1,4 +1,26 @@
-//! The `files` connector.
+//! The `files` connector: Parquet, CSV, JSON and Arrow IPC on local disk and in object stores.
+//!
+//! Read it in this order: `options` (declared → checked), `location` (where, and the object
+//! store), `layout` (which objects make which table), `schema` (what their columns are), `source`
+//! (the [`Source`]), `scan` (a prepared fragment), `read` (one object → batches), and `pinned`
+//! (the store that shows one statement only the objects it has listed, by ETag).
+
+mod error;
+mod facts;
+mod filters;
+mod format;
+mod layout;
+mod location;
+mod options;
+mod partitions;
+mod pinned;
+mod read;
+mod scan;
+mod schema;
+mod source;
+#[cfg(test)]
+mod tests;
+mod text;
 
 use std::sync::Arc;
 
@@ -7,6 +29,7 @@ use synoptic_source::Source;
 use crate::options::{Declared, OptionsError};
 
 /// Checks the options and makes the source.
-pub fn open(_declared: Declared) -> Result<Arc<dyn Source>, OptionsError> {
-    unimplemented!()
+pub fn open(declared: Declared) -> Result<Arc<dyn Source>, OptionsError> {
+    let options = options::check(&declared)?;
+    Ok(Arc::new(source::FilesSource::new(declared.name, options)))
 }

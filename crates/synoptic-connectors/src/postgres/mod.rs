@@ -1,4 +1,31 @@
-//! The `postgres` connector.
+//! The `postgres` connector: PostgreSQL 12 and later, primaries and standbys.
+//!
+//! ```text
+//! source.rs      the Source: what it answers, which parts below do the work
+//! options.rs     declared → checked;  tls.rs  sslmode → rustls
+//! pool.rs        bounded connections, each with one task that drives it
+//! discover.rs    tables and their columns from the catalog;  types.rs  native type → Arrow
+//! statistics.rs  estimates from pg_class and pg_stats
+//! snapshot.rs    one transaction per scan, all in one exported snapshot
+//! scan.rs        COPY … (FORMAT BINARY) → copy.rs (frames) → decode.rs, numeric.rs (values)
+//! error.rs       SQLSTATE → ErrorKind
+//! ```
+
+mod copy;
+mod decode;
+mod discover;
+mod error;
+mod numeric;
+mod options;
+mod pool;
+mod scan;
+mod snapshot;
+mod source;
+mod statistics;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod types;
 
 use std::sync::Arc;
 
@@ -7,6 +34,10 @@ use synoptic_source::Source;
 use crate::options::{Declared, OptionsError};
 
 /// Checks the options and makes the source.
-pub fn open(_declared: Declared) -> Result<Arc<dyn Source>, OptionsError> {
-    unimplemented!()
+///
+/// # Errors
+/// When an option is unknown, missing or does not fit.
+pub fn open(declared: Declared) -> Result<Arc<dyn Source>, OptionsError> {
+    let options = options::Options::from_declared(&declared)?;
+    Ok(Arc::new(source::PostgresSource::new(declared.name, options)))
 }

@@ -1,1 +1,136 @@
-//! Rendering expressions as a source's SQL, behind an allow-list per dialect.
+//! Rendering a filter as a source's SQL, behind an allow-list per dialect.
+//!
+//! [`render_filter`] takes a DataFusion expression over the columns of one table and answers with
+//! SQL that keeps *exactly* the rows DataFusion would keep, or with the [`Reason`] why the filter
+//! stays in the engine. It is an allow-list: what is not known to mean the same at the source,
+//! down to NULLs, NaN, collations and overflow, is refused.
+//!
+//! ```text
+//! render_filter      walks the expression                              render.rs
+//!   operand          columns, literals, casts, CASE, functions         operand.rs, value.rs
+//!   combine          + - * that cannot overflow                        arithmetic.rs
+//!   compare          two operands of one class                         compare.rs
+//!   like             patterns                                          like.rs
+//!   Dialect          what a column and a literal are in the dialect    postgres.rs, sqlite.rs
+//! ```
+//!
+//! What a connector owes in return:
+//!
+//! * every NaN it delivers is the positive one (`f64::NAN`), so that DataFusion, which orders
+//!   floats by their bits, agrees with the source;
+//! * a value it cannot deliver (a numeric NaN, an infinite date) is an error when it is read;
+//! * text columns under a nondeterministic collation, and columns whose values are converted on
+//!   the way, have no facts: they are compared here.
+
+mod arithmetic;
+mod compare;
+mod like;
+mod literal;
+mod operand;
+mod postgres;
+mod render;
+mod sqlite;
+mod value;
+
+#[cfg(test)]
+mod equivalence;
+#[cfg(test)]
+mod tests;
+
+use arrow::datatypes::{DataType, Schema};
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::Expr;
+use synoptic_types::Reason;
+
+pub(crate) use postgres::POSTGRES;
+pub(crate) use sqlite::SQLITE;
+
+use like::Pattern;
+use value::{Class, Operand};
+
+/// What a source's own catalog says of a column, as far as meaning depends on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ColumnFacts {
+    /// PostgreSQL: the type's name with or without its modifier, as `typname` or as
+    /// `format_type` spells it, a domain's base type for a domain. SQLite: the declared type.
+    pub native_type: String,
+    /// Text sorts by its bytes: collation `C` or `POSIX` (also as the database's default), or
+    /// `ucs_basic`; in SQLite an ordinary table's `BINARY`. Otherwise the collation is
+    /// deterministic: columns under any other have no facts.
+    pub collation_is_binary: bool,
+    /// The type pads with blanks and ignores them when it compares: `char(n)`.
+    pub padded_char: bool,
+}
+
+/// The columns of one table, by their exact names.
+pub(crate) trait Columns {
+    /// The facts of `column`; `None` when its values cannot be compared at the source. It can
+    /// still be tested for NULL there.
+    fn facts(&self, column: &str) -> Option<ColumnFacts>;
+}
+
+/// What differs between the SQL of sources. See `postgres.rs` and `sqlite.rs`.
+pub(crate) trait Dialect: Send + Sync {
+    /// The name a reader knows.
+    fn name(&self) -> &'static str;
+
+    /// The functions a rendered filter may call, by DataFusion's names.
+    fn functions(&self) -> &'static [&'static str];
+
+    /// A name as an identifier.
+    fn quote_identifier(&self, name: &str) -> String {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    }
+
+    /// A column as an operand.
+    fn column(
+        &self,
+        name: &str,
+        data_type: &DataType,
+        facts: &ColumnFacts,
+    ) -> Result<Operand, Reason>;
+
+    /// A literal as an operand.
+    fn literal(&self, value: &ScalarValue) -> Result<Operand, Reason>;
+
+    /// `operand` converted to the type `to`, which is of `class`, or why that would not be exact.
+    fn cast(&self, operand: Operand, to: &DataType, class: Class) -> Result<Operand, Reason>;
+
+    /// `=`, `<` and the like, after the classes were found to agree: the last word on whether the
+    /// dialect compares the two exactly, and how.
+    fn comparable(
+        &self,
+        left: Operand,
+        right: Operand,
+        ordering: bool,
+    ) -> Result<(Operand, Operand), Reason>;
+
+    /// Whether `+`, `-` and `*` are rendered where they cannot overflow.
+    fn arithmetic(&self) -> bool;
+
+    /// `IS [NOT] DISTINCT FROM`.
+    fn distinct_operator(&self, negated: bool) -> &'static str;
+
+    /// The word after `IS` that tests a condition for being neither true nor false.
+    fn unknown(&self) -> &'static str;
+
+    /// `value LIKE pattern`, case-sensitive.
+    fn like(&self, value: &Operand, pattern: &Pattern) -> Result<String, Reason>;
+
+    /// A condition on whether `needle` occurs in `haystack`.
+    fn contains(&self, haystack: &Operand, needle: &Operand) -> String;
+}
+
+/// Renders `expr`, a condition over columns of `schema`, as SQL text without a leading `WHERE`.
+/// The text can be joined to others by `AND`.
+///
+/// # Errors
+/// With the reason why the condition stays in the engine.
+pub(crate) fn render_filter(
+    expr: &Expr,
+    schema: &Schema,
+    columns: &dyn Columns,
+    dialect: &dyn Dialect,
+) -> Result<String, Reason> {
+    render::Renderer { schema, columns, dialect }.filter(expr)
+}

@@ -202,7 +202,7 @@ impl DisplayAs for RemoteScanExec {
                 Precision::Inexact(n) => format!("~{n}"),
                 Precision::Absent => "unknown".to_owned(),
             },
-            self.record.remote_text,
+            self.record.remote_text.replace('\n', "; "),
         )?;
         if !self.dynamic_filters.is_empty() {
             let filters: Vec<_> = self.dynamic_filters.iter().map(ToString::to_string).collect();

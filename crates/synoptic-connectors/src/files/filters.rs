@@ -1,0 +1,175 @@
+//! What may be done with a filter before a file is opened.
+
+use arrow::datatypes::{DataType, Schema};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
+use datafusion::logical_expr::execution_props::ExecutionProps;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::{Between, BinaryExpr, Expr, Operator, Volatility};
+use datafusion::physical_expr::expressions::Column as PhysicalColumn;
+use datafusion::physical_expr::{PhysicalExpr, conjunction, create_physical_expr};
+use std::sync::Arc;
+use synoptic_source::Pushdown;
+use synoptic_types::Reason;
+
+use super::format::Format;
+use super::source::FilesTable;
+
+/// What the source does with `filter`.
+pub fn classify(table: &FilesTable, filter: &Expr) -> Pushdown {
+    if let Some(reason) = not_deterministic(filter) {
+        return Pushdown::No(reason);
+    }
+    let columns = filter.column_refs();
+    if columns.is_empty() {
+        return Pushdown::No(Reason::NotCapable("a filter without columns".to_owned()));
+    }
+    if let Some(unknown) = columns.iter().find(|c| table.schema.index_of(&c.name).is_err()) {
+        return Pushdown::No(Reason::NotCapable(format!("the unknown column {}", unknown.name)));
+    }
+    if columns.iter().all(|column| table.is_partition(&column.name)) {
+        return Pushdown::Exact;
+    }
+    if table.format != Format::Parquet {
+        return Pushdown::No(Reason::NotCapable(format!("filters inside {} files", table.format)));
+    }
+    if !nan_safe(filter, &table.schema) {
+        return Pushdown::No(Reason::DifferentMeaning(
+            "Parquet statistics leave NaN out, so they cannot decide this comparison".to_owned(),
+        ));
+    }
+    Pushdown::Inexact(Reason::PruningOnly)
+}
+
+/// Whether all columns of `filter` are partition columns, so that it is decided by file list.
+pub fn is_exact(table: &FilesTable, filter: &Expr) -> bool {
+    matches!(classify(table, filter), Pushdown::Exact)
+}
+
+/// Makes `filters` one condition over all columns of the table; `None` when there are none.
+pub fn physical(
+    filters: &[&Expr],
+    schema: &Arc<Schema>,
+) -> DfResult<Option<Arc<dyn PhysicalExpr>>> {
+    let df_schema = DFSchema::try_from(Arc::clone(schema))?;
+    let (props, context) = (ExecutionProps::new(), PhysicalPlanningContext::default());
+    let exprs = filters
+        .iter()
+        .map(|filter| create_physical_expr(filter, &df_schema, &props, &context))
+        .collect::<DfResult<Vec<_>>>()?;
+    Ok((!exprs.is_empty()).then(|| conjunction(exprs)))
+}
+
+/// A dynamic filter over the columns `projection` of the table, made one over all its columns.
+/// `None` when Parquet statistics cannot decide it.
+pub fn dynamic(
+    filter: &Arc<dyn PhysicalExpr>,
+    projection: &[usize],
+    schema: &Schema,
+) -> Option<Arc<dyn PhysicalExpr>> {
+    use datafusion::common::tree_node::Transformed;
+    let mut usable = true;
+    let moved = Arc::clone(filter).transform_down(|expr| {
+        let Some(column) = expr.downcast_ref::<PhysicalColumn>() else {
+            return Ok(Transformed::no(expr));
+        };
+        let target = projection.get(column.index()).copied();
+        let Some((index, field)) = target.and_then(|i| Some((i, schema.fields().get(i)?))) else {
+            usable = false;
+            return Ok(Transformed::no(expr));
+        };
+        usable &= !field.data_type().is_floating();
+        let moved = Arc::new(PhysicalColumn::new(field.name(), index)) as Arc<dyn PhysicalExpr>;
+        Ok(Transformed::new(moved, true, TreeNodeRecursion::Jump))
+    });
+    moved.ok().filter(|_| usable).map(|moved| moved.data)
+}
+
+fn not_deterministic(filter: &Expr) -> Option<Reason> {
+    let mut reason = None;
+    let visited = filter.apply(|expr| {
+        reason = match expr {
+            Expr::ScalarFunction(call)
+                if call.func.signature().volatility != Volatility::Immutable =>
+            {
+                Some(Reason::Volatile(call.func.name().to_owned()))
+            }
+            Expr::ScalarSubquery(_)
+            | Expr::InSubquery(_)
+            | Expr::Exists(_)
+            | Expr::OuterReferenceColumn(..)
+            | Expr::AggregateFunction(_)
+            | Expr::WindowFunction(_)
+            | Expr::Placeholder(_)
+            | Expr::ScalarVariable(..)
+            | Expr::Unnest(_) => {
+                Some(Reason::NotCapable(format!("{} in a filter", expr.variant_name())))
+            }
+            _ => None,
+        };
+        Ok(if reason.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    match visited {
+        Ok(_) => reason,
+        Err(error) => Some(Reason::NotCapable(error.strip_backtrace())),
+    }
+}
+
+/// Whether statistics that leave NaN out still never drop a row the filter keeps. NaN is above
+/// every number here, so `x > 1` keeps it, and a row group whose numbers end at 1 may hold it.
+fn nan_safe(filter: &Expr, schema: &Schema) -> bool {
+    let is_float = |expr: &Expr| match expr {
+        Expr::Column(column) => {
+            schema.field_with_name(&column.name).is_ok_and(|f| f.data_type().is_floating())
+        }
+        _ => false,
+    };
+    let touches_float = filter
+        .column_refs()
+        .iter()
+        .any(|c| schema.field_with_name(&c.name).is_ok_and(|f| has_float(f.data_type())));
+    if !touches_float {
+        return true;
+    }
+    match filter {
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::And | Operator::Or, right }) => {
+            nan_safe(left, schema) && nan_safe(right, schema)
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => match op {
+            Operator::Eq | Operator::Lt | Operator::LtEq => is_float(left) && is_number(right),
+            Operator::Gt | Operator::GtEq => is_number(left) && is_float(right),
+            _ => false,
+        },
+        Expr::Between(Between { expr, negated: false, low, high }) => {
+            is_float(expr) && is_number(low) && is_number(high)
+        }
+        Expr::IsNull(inner) | Expr::IsNotNull(inner) => is_float(inner),
+        Expr::InList(list) if !list.negated => {
+            is_float(&list.expr) && list.list.iter().all(is_number)
+        }
+        _ => false,
+    }
+}
+
+/// A literal that statistics order as the engine does: not NaN, and not zero, whose two signs
+/// writers mix.
+fn is_number(expr: &Expr) -> bool {
+    let number = match expr {
+        Expr::Literal(ScalarValue::Float64(Some(number)), _) => *number,
+        Expr::Literal(ScalarValue::Float32(Some(number)), _) => f64::from(*number),
+        _ => return false,
+    };
+    !number.is_nan() && number != 0.0
+}
+
+fn has_float(data_type: &DataType) -> bool {
+    match data_type {
+        t if t.is_floating() => true,
+        DataType::List(field) | DataType::LargeList(field) | DataType::FixedSizeList(field, _) => {
+            has_float(field.data_type())
+        }
+        DataType::Struct(fields) => fields.iter().any(|field| has_float(field.data_type())),
+        DataType::Map(field, _) => has_float(field.data_type()),
+        _ => false,
+    }
+}

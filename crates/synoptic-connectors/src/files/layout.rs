@@ -1,0 +1,379 @@
+//! Which objects make which table.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use futures::{StreamExt, TryStreamExt};
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStoreExt};
+use percent_encoding::percent_decode_str;
+use synoptic_source::{ErrorKind, Result, SourceError};
+
+use super::error;
+use super::format::Format;
+use super::location::Location;
+use super::options::{Options, ReadOptions};
+
+/// A table of more objects than this is refused: it needs a table format with a manifest.
+const MAX_OBJECTS: usize = 1_000_000;
+/// Folders that are looked into at the same time.
+const CONCURRENT_LISTINGS: usize = 16;
+
+/// A table as far as its name tells.
+#[derive(Debug, Clone)]
+pub struct TableSpec {
+    /// Its name in SQL.
+    pub name: String,
+    /// Where its objects are.
+    pub place: Place,
+    /// How they are read.
+    pub read: ReadOptions,
+    /// The configuration names it, so that it must have objects.
+    pub configured: bool,
+}
+
+/// Where the objects of a table are.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// One object, or all below a folder.
+    Path(Path),
+    /// Those below `base` whose path relative to the location matches.
+    Glob { base: Path, pattern: glob::Pattern },
+    /// A file and a folder claim the same name.
+    Clash(String, String),
+}
+
+/// One object of a table.
+#[derive(Debug, Clone)]
+pub struct Object {
+    /// Path, size, ETag: what the statement pins.
+    pub meta: ObjectMeta,
+    /// The path relative to the location, for people.
+    pub shown: String,
+    /// The folders between the table's own folder and the object, decoded.
+    pub folders: Vec<String>,
+}
+
+/// The objects of a table at one moment, sorted by path.
+#[derive(Debug)]
+pub struct Listing {
+    /// The objects, at least one.
+    pub objects: Vec<Object>,
+    /// Their format.
+    pub format: Format,
+    /// Their sizes together, in bytes.
+    pub bytes: u64,
+}
+
+impl Listing {
+    /// A text that differs when any path, size or ETag does.
+    pub fn digest(&self) -> String {
+        let mut digest = String::with_capacity(32);
+        for half in 0..2_u8 {
+            let mut hasher = DefaultHasher::new();
+            half.hash(&mut hasher);
+            for object in &self.objects {
+                object.meta.location.as_ref().hash(&mut hasher);
+                object.meta.size.hash(&mut hasher);
+                identity(&object.meta).hash(&mut hasher);
+            }
+            digest.push_str(&format!("{:016x}", hasher.finish()));
+        }
+        digest
+    }
+}
+
+/// What tells one state of an object from another: its ETag, else its time of change.
+pub fn identity(meta: &ObjectMeta) -> String {
+    meta.e_tag.clone().unwrap_or_else(|| meta.last_modified.to_rfc3339())
+}
+
+/// Whether a path is a pattern.
+pub fn is_glob(path: &str) -> bool {
+    path.contains(['*', '?', '['])
+}
+
+/// Every table that has objects, sorted by name.
+pub async fn tables(options: &Options) -> Result<Vec<TableSpec>> {
+    let specs = specs(options, None).await?;
+    let location = &options.location;
+    let mut found: Vec<TableSpec> = futures::stream::iter(specs)
+        .map(|spec| async move {
+            let there = spec.configured || has_objects(location, &spec).await?;
+            Ok::<_, SourceError>(there.then_some(spec))
+        })
+        .buffer_unordered(CONCURRENT_LISTINGS)
+        .try_filter_map(|spec| async move { Ok(spec) })
+        .try_collect()
+        .await?;
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(found)
+}
+
+/// The table of this name, if there is one.
+pub async fn table(options: &Options, name: &str) -> Result<Option<TableSpec>> {
+    Ok(specs(options, Some(name)).await?.into_iter().find(|spec| spec.name == name))
+}
+
+async fn specs(options: &Options, only: Option<&str>) -> Result<Vec<TableSpec>> {
+    if !options.tables.is_empty() {
+        return Ok(configured(options));
+    }
+    let location = &options.location;
+    let root = &location.root;
+    let spec = |name: String, place: Place| TableSpec {
+        name,
+        place,
+        read: options.read.clone(),
+        configured: false,
+    };
+    if let Some(name) = root.filename()
+        && Format::of_name(name).is_some()
+        && head(location, root).await?.is_some()
+    {
+        return Ok(vec![spec(Format::stem(&decoded(name)).to_owned(), Place::Path(root.clone()))]);
+    }
+    must_exist(location).await?;
+    let children = location.store.list_with_delimiter(Some(root)).await;
+    let children = children.map_err(|e| error::store(&e, "the list of files", location))?;
+    let mut specs: Vec<TableSpec> = Vec::new();
+    let mut add = |name: String, path: &Path| {
+        if only.is_some_and(|only| only != name) {
+            return;
+        }
+        match specs.iter_mut().find(|spec| spec.name == name) {
+            Some(TableSpec { place: Place::Clash(..), .. }) => {}
+            Some(twin) => {
+                if let Place::Path(first) = &twin.place {
+                    twin.place = Place::Clash(location.relative(first), location.relative(path));
+                }
+            }
+            None => specs.push(spec(name, Place::Path(path.clone()))),
+        }
+    };
+    let mut hive = false;
+    for folder in &children.common_prefixes {
+        let Some(name) = folder.filename().map(decoded) else { continue };
+        if name.contains('=') {
+            hive = true;
+        } else if !is_hidden(&name) {
+            add(name, folder);
+        }
+    }
+    for object in &children.objects {
+        let Some(name) = object.location.filename().map(decoded) else { continue };
+        let fits = Format::of_name(&name)
+            .is_some_and(|(format, _)| options.read.format.is_none_or(|wanted| wanted == format));
+        if fits && !is_hidden(&name) {
+            add(Format::stem(&name).to_owned(), &object.location);
+        }
+    }
+    // `key=value` folders directly below the location: the location itself is the table.
+    if hive {
+        let text = location.to_string();
+        let name = text.trim_end_matches('/').rsplit('/').next().unwrap_or("files").to_owned();
+        return Ok(vec![spec(decoded(&name), Place::Path(root.clone()))]);
+    }
+    Ok(specs)
+}
+
+fn configured(options: &Options) -> Vec<TableSpec> {
+    let join = |base: &Path, rest: &str| {
+        rest.split('/')
+            .filter(|s| !s.is_empty() && *s != ".")
+            .fold(base.clone(), |path, part| path.join(part))
+    };
+    let root = &options.location.root;
+    let tables = options.tables.iter().map(|table| {
+        let place = match glob::Pattern::new(table.path.trim_start_matches("./")) {
+            Ok(pattern) if is_glob(&table.path) => {
+                let literal = table.path.split('/').take_while(|s| !is_glob(s));
+                let base = join(root, &literal.collect::<Vec<_>>().join("/"));
+                Place::Glob { base, pattern }
+            }
+            _ => Place::Path(join(root, &table.path)),
+        };
+        let (name, read) = (table.name.clone(), table.read.clone());
+        TableSpec { name, place, read, configured: true }
+    });
+    tables.collect()
+}
+
+/// The objects of a table now; `None` when it has none.
+///
+/// # Errors
+/// When the store does not answer, the name is claimed twice, or the formats differ.
+pub async fn objects(location: &Location, spec: &TableSpec) -> Result<Option<Listing>> {
+    let mut objects = match &spec.place {
+        Place::Clash(one, other) => {
+            return Err(SourceError::new(
+                ErrorKind::Unsupported,
+                format!(
+                    "the name '{}' could mean {one} or {other} at {location}: name the tables \
+                     under `tables`",
+                    spec.name
+                ),
+            ));
+        }
+        Place::Path(path) => {
+            let named = path.filename().and_then(Format::of_name).is_some();
+            if named && let Some(meta) = head(location, path).await? {
+                vec![object(location, path, meta)]
+            } else {
+                let below = below(location, spec, path).try_collect::<Vec<_>>().await?;
+                match (below.is_empty() && !named).then_some(path) {
+                    Some(path) => match head(location, path).await? {
+                        Some(meta) => vec![object(location, path, meta)],
+                        None => below,
+                    },
+                    None => below,
+                }
+            }
+        }
+        Place::Glob { base, .. } => below(location, spec, base).try_collect().await?,
+    };
+    if objects.is_empty() {
+        return Ok(None);
+    }
+    if objects.len() > MAX_OBJECTS {
+        return Err(SourceError::new(
+            ErrorKind::Unsupported,
+            format!("table '{}' has more than {MAX_OBJECTS} files", spec.name),
+        ));
+    }
+    objects.sort_by(|a, b| a.meta.location.cmp(&b.meta.location));
+    let format = common_format(spec, &objects)?;
+    let bytes = objects.iter().map(|object| object.meta.size).sum();
+    Ok(Some(Listing { objects, format, bytes }))
+}
+
+async fn has_objects(location: &Location, spec: &TableSpec) -> Result<bool> {
+    match &spec.place {
+        Place::Clash(..) => Ok(true),
+        Place::Path(path) if path.filename().and_then(Format::of_name).is_some() => {
+            Ok(objects(location, spec).await?.is_some())
+        }
+        Place::Path(path) => Ok(below(location, spec, path).try_next().await?.is_some()),
+        Place::Glob { base, .. } => Ok(below(location, spec, base).try_next().await?.is_some()),
+    }
+}
+
+/// The data files below `base`, in the store's order.
+fn below<'a>(
+    location: &'a Location,
+    spec: &'a TableSpec,
+    base: &'a Path,
+) -> futures::stream::BoxStream<'a, Result<Object>> {
+    let options = glob::MatchOptions {
+        case_sensitive: true,
+        require_literal_separator: true,
+        require_literal_leading_dot: false,
+    };
+    location
+        .store
+        .list(Some(base))
+        .map_err(move |e| {
+            error::store(&e, &format!("the list of files of table '{}'", spec.name), location)
+        })
+        .take(MAX_OBJECTS + 1)
+        .try_filter_map(move |meta| async move {
+            let object = object(location, base, meta);
+            let name = object.meta.location.filename().map(decoded).unwrap_or_default();
+            if is_hidden(&name) || object.folders.iter().any(|folder| is_hidden(folder)) {
+                return Ok(None);
+            }
+            let told = Format::of_name(&name).map(|(format, _)| format);
+            let fits = match (&spec.place, spec.read.format) {
+                (Place::Glob { pattern, .. }, wanted) => {
+                    pattern.matches_with(&decoded(&object.shown), options)
+                        && (told.is_some() || wanted.is_some())
+                }
+                (_, Some(wanted)) => told == Some(wanted),
+                (_, None) => told.is_some(),
+            };
+            Ok(fits.then_some(object))
+        })
+        .boxed()
+}
+
+fn object(location: &Location, base: &Path, meta: ObjectMeta) -> Object {
+    let shown = location.relative(&meta.location);
+    let mut folders: Vec<String> = meta
+        .location
+        .prefix_match(base)
+        .map(|parts| parts.map(|part| decoded(part.as_ref())).collect())
+        .unwrap_or_default();
+    folders.pop();
+    Object { meta, shown, folders }
+}
+
+fn common_format(spec: &TableSpec, objects: &[Object]) -> Result<Format> {
+    if let Some(format) = spec.read.format {
+        return Ok(format);
+    }
+    let mut first: Option<(Format, &Object)> = None;
+    for object in objects {
+        let told = object.meta.location.filename().and_then(Format::of_name);
+        match (told, first) {
+            (None, _) => {
+                return Err(SourceError::new(
+                    ErrorKind::Unsupported,
+                    format!(
+                        "file {} has no extension that tells its format: set `format`",
+                        object.shown
+                    ),
+                ));
+            }
+            (Some((format, _)), None) => first = Some((format, object)),
+            (Some((format, _)), Some((other, twin))) if format != other => {
+                return Err(SourceError::new(
+                    ErrorKind::Unsupported,
+                    format!(
+                        "table '{}' mixes formats: {} is {other}, {} is {format}; set `format` \
+                         or name the tables under `tables`",
+                        spec.name, twin.shown, object.shown
+                    ),
+                ));
+            }
+            _ => {}
+        }
+    }
+    first.map(|(format, _)| format).ok_or_else(|| SourceError::internal("a listing without files"))
+}
+
+/// The object at `path`; `None` when there is none, or a folder.
+async fn head(location: &Location, path: &Path) -> Result<Option<ObjectMeta>> {
+    if location.local.is_some()
+        && let Ok(file) = LocalFileSystem::new().path_to_filesystem(path)
+        && tokio::fs::metadata(file).await.is_ok_and(|metadata| metadata.is_dir())
+    {
+        return Ok(None);
+    }
+    match location.store.head(path).await {
+        Ok(meta) => Ok(Some(meta)),
+        Err(object_store::Error::NotFound { .. }) => Ok(None),
+        Err(e) => Err(error::store(&e, &format!("file {}", location.relative(path)), location)),
+    }
+}
+
+/// A local folder that is missing is not an empty one.
+pub async fn must_exist(location: &Location) -> Result<()> {
+    let Some(path) = &location.local else { return Ok(()) };
+    match tokio::fs::metadata(path).await {
+        Ok(_) => Ok(()),
+        Err(e) => Err(SourceError::new(
+            ErrorKind::Unavailable,
+            format!(
+                "the location {location} cannot be read ({e}): create it or correct `location`"
+            ),
+        )),
+    }
+}
+
+fn is_hidden(name: &str) -> bool {
+    name.starts_with('.') || (name.starts_with('_') && !name.contains('='))
+}
+
+fn decoded(text: &str) -> String {
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
+}

@@ -1,0 +1,255 @@
+//! The store one scan reads through: only the objects its statement has listed, each as it was
+//! listed. A GET carries `If-Match`, so that an object that was replaced meanwhile is an error and
+//! never a mixture of two states. It counts the bytes it fetches and keeps the first failure with
+//! its place, because readers turn errors into texts on their way up.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetRange, GetResult, GetResultPayload, ListResult,
+    MultipartUpload, OBJECT_STORE_COALESCE_DEFAULT, ObjectMeta, ObjectStore, PutMultipartOptions,
+    PutOptions, PutPayload, PutResult, RenameOptions, Result, coalesce_ranges,
+};
+use parking_lot::Mutex;
+use synoptic_source::{ScanCounters, SourceError};
+use tokio::task::spawn_blocking;
+
+use super::error;
+use super::layout::{Object, identity};
+use super::location::Location;
+
+/// A local file is read in pieces of this size, in bytes.
+const LOCAL_CHUNK: u64 = 256 * 1024;
+/// Local ranges with a smaller gap between them are read as one, in bytes.
+const LOCAL_GAP: u64 = 16 * 1024;
+
+/// The objects of one table in one statement.
+pub type Pins = Arc<HashMap<Path, Object>>;
+
+/// See the module.
+pub struct PinnedStore {
+    location: Arc<Location>,
+    pins: Pins,
+    counters: Arc<ScanCounters>,
+    failure: Arc<Mutex<Option<SourceError>>>,
+}
+
+impl PinnedStore {
+    /// Shows `pins` of `location`, counting into `counters`.
+    pub fn new(location: Arc<Location>, pins: Pins, counters: Arc<ScanCounters>) -> Self {
+        Self { location, pins, counters, failure: Arc::default() }
+    }
+
+    /// The first failure since the last call.
+    pub fn take_failure(&self) -> Option<SourceError> {
+        self.failure.lock().take()
+    }
+
+    /// Keeps a failure that was found above the store, unless there is one already.
+    pub fn keep_failure(&self, failure: SourceError) {
+        self.failure.lock().get_or_insert(failure);
+    }
+
+    fn fail(&self, object: &Object, error: Error) -> Error {
+        let told = error::pinned(&error, &object.shown, &self.location);
+        self.failure.lock().get_or_insert(told);
+        error
+    }
+
+    /// The same failure for bytes that come later, when `self` is no longer at hand.
+    fn failing(&self, object: &Object) -> impl Fn(Error) -> Error + Send + 'static {
+        let failure = Arc::clone(&self.failure);
+        let location = Arc::clone(&self.location);
+        let shown = object.shown.clone();
+        move |error| {
+            failure.lock().get_or_insert_with(|| error::pinned(&error, &shown, &location));
+            error
+        }
+    }
+
+    fn read_only<T>(&self) -> Result<T> {
+        Err(Error::NotSupported { source: "a scan only reads".into() })
+    }
+
+    /// Bytes that lie outside the object can only come from a corrupt file.
+    fn check_range(&self, object: &Object, range: &GetRange) -> Result<()> {
+        let size = object.meta.size;
+        let outside = match range {
+            GetRange::Bounded(range) => range.end > size || range.start > range.end,
+            GetRange::Offset(start) => *start > size,
+            GetRange::Suffix(_) => false,
+        };
+        if !outside {
+            return Ok(());
+        }
+        let message = format!("is corrupt: it refers to bytes {range} and has {size}");
+        let told = error::data(&object.shown, &message);
+        self.failure.lock().get_or_insert(told);
+        Err(Error::Generic { store: "files", source: message.into() })
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl ObjectStore for PinnedStore {
+    async fn get_opts(&self, path: &Path, mut options: GetOptions) -> Result<GetResult> {
+        let Some(object) = self.pins.get(path) else {
+            return Err(Error::Generic {
+                store: "files",
+                source: format!("{path} is not part of this statement").into(),
+            });
+        };
+        if let Some(range) = &options.range {
+            self.check_range(object, range)?;
+        }
+        options.if_match.clone_from(&object.meta.e_tag);
+        let got = self.location.store.get_opts(path, options).await;
+        let got = got.map_err(|error| self.fail(object, error))?;
+        let other_tag = got.meta.e_tag.is_some() && identity(&got.meta) != identity(&object.meta);
+        if got.meta.size != object.meta.size || other_tag {
+            return Err(self.fail(object, replaced(path)));
+        }
+        let counters = Arc::clone(&self.counters);
+        let count = move |bytes: &Bytes| counters.add_bytes(bytes.len() as u64);
+        let payload = match got.payload {
+            GetResultPayload::File(file, _) => local_chunks(file, path.clone(), got.range.clone()),
+            GetResultPayload::Stream(stream) => stream,
+        };
+        let payload = payload.map_err(self.failing(object)).inspect_ok(count).boxed();
+        Ok(GetResult { payload: GetResultPayload::Stream(payload), ..got })
+    }
+
+    async fn get_ranges(&self, path: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let gap = match self.location.local {
+            Some(_) => LOCAL_GAP,
+            None => OBJECT_STORE_COALESCE_DEFAULT,
+        };
+        let fetch = |range: Range<u64>| async move {
+            let options = GetOptions::new().with_range(Some(range));
+            self.get_opts(path, options).await?.bytes().await
+        };
+        coalesce_ranges(ranges, fetch, gap).await
+    }
+
+    async fn put_opts(&self, _: &Path, _: PutPayload, _: PutOptions) -> Result<PutResult> {
+        self.read_only()
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        _: &Path,
+        _: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.read_only()
+    }
+
+    fn delete_stream(
+        &self,
+        _: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
+        let refused = self.read_only();
+        stream::once(async move { refused }).boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        let below = |path: &Path| prefix.is_none_or(|prefix| path.prefix_matches(prefix));
+        let pinned = self.pins.values().filter(|object| below(&object.meta.location));
+        let pinned: Vec<_> = pinned.map(|object| Ok(object.meta.clone())).collect();
+        stream::iter(pinned).boxed()
+    }
+
+    fn list_with_offset(
+        &self,
+        prefix: Option<&Path>,
+        offset: &Path,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
+        let offset = offset.clone();
+        let after = move |meta: &ObjectMeta| std::future::ready(meta.location > offset);
+        self.list(prefix).try_filter(after).boxed()
+    }
+
+    async fn list_with_delimiter(&self, _: Option<&Path>) -> Result<ListResult> {
+        Err(Error::NotSupported { source: "a scan lists its objects before it starts".into() })
+    }
+
+    async fn copy_opts(&self, _: &Path, _: &Path, _: CopyOptions) -> Result<()> {
+        self.read_only()
+    }
+
+    async fn rename_opts(&self, _: &Path, _: &Path, _: RenameOptions) -> Result<()> {
+        self.read_only()
+    }
+}
+
+/// Reads an open file off the async threads. The file is the one whose ETag was checked, even if
+/// its path names another by now; that it was not written to meanwhile is checked at the end.
+fn local_chunks(file: File, path: Path, range: Range<u64>) -> BoxStream<'static, Result<Bytes>> {
+    struct State {
+        file: File,
+        at: u64,
+        opened: Option<(u64, SystemTime)>,
+    }
+    let end = range.end;
+    let state = State { file, at: range.start, opened: None };
+    let chunks = stream::try_unfold(Some(state), move |state| {
+        let path = path.clone();
+        async move {
+            let Some(mut state) = state else { return Ok(None) };
+            let read = spawn_blocking(move || {
+                if state.opened.is_none() {
+                    state.opened = Some(stamp(&state.file)?);
+                    state.file.seek(SeekFrom::Start(state.at))?;
+                }
+                let length = LOCAL_CHUNK.min(end - state.at);
+                let mut bytes = Vec::with_capacity(length as usize);
+                (&mut state.file).take(length).read_to_end(&mut bytes)?;
+                state.at += length;
+                let whole = bytes.len() as u64 == length
+                    && (state.at < end || state.opened == Some(stamp(&state.file)?));
+                Ok::<_, std::io::Error>((whole, Bytes::from(bytes), state))
+            });
+            let (whole, bytes, state) = match read.await? {
+                Ok(read) => read,
+                Err(error) => return Err(Error::Generic { store: "files", source: error.into() }),
+            };
+            if !whole {
+                return Err(replaced(&path));
+            }
+            let next = (state.at < end).then_some(state);
+            Ok(Some((bytes, next)))
+        }
+    });
+    chunks.boxed()
+}
+
+fn stamp(file: &File) -> std::io::Result<(u64, SystemTime)> {
+    let metadata = file.metadata()?;
+    Ok((metadata.len(), metadata.modified()?))
+}
+
+fn replaced(path: &Path) -> Error {
+    Error::Precondition { path: path.to_string(), source: "the object has changed".into() }
+}
+
+impl fmt::Display for PinnedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} objects of {}", self.pins.len(), self.location)
+    }
+}
+
+impl fmt::Debug for PinnedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PinnedStore").field("location", &self.location).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,378 @@
+//! The columns of a table: what its files say, merged, with the types the options give.
+
+use std::io::Cursor;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
+use bytes::Bytes;
+use datafusion::datasource::file_format::FileFormat;
+use datafusion::datasource::file_format::arrow::ArrowFormat;
+use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
+use datafusion::datasource::file_format::json::JsonFormat;
+use datafusion::datasource::file_format::parquet::transform_schema_to_view;
+use datafusion::datasource::physical_plan::parquet::Int96Coercer;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::parquet::arrow::parquet_to_arrow_schema;
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use object_store::{GetOptions, ObjectStore};
+use synoptic_source::{ErrorKind, Result, SourceError};
+
+use super::error;
+use super::facts::Footers;
+use super::format::Format;
+use super::layout::{Listing, Object, TableSpec};
+use super::location::Location;
+use super::options::CsvOptions;
+use super::pinned::PinnedStore;
+
+/// Files whose schema is read at the same time.
+const CONCURRENT_FILES: usize = 16;
+/// Bytes at the start of a text file from which types are guessed, after decompression.
+const HEAD: usize = 1 << 20;
+/// A JSON array is read whole to learn its types; a larger one is refused.
+const LARGEST_ARRAY: u64 = 256 << 20;
+
+/// What is needed to look into files while planning.
+pub struct Looking<'a> {
+    /// Where they are.
+    pub location: &'a Arc<Location>,
+    /// The kept Parquet footers.
+    pub footers: &'a Arc<Footers>,
+    /// The listed objects and no others.
+    pub store: Arc<PinnedStore>,
+    /// How many files are looked into.
+    pub schema_files: usize,
+    /// How many rows of a text file are looked at.
+    pub infer_rows: usize,
+}
+
+/// The columns that are in the files of `listing`: not those of `partitions`. All are nullable,
+/// because a file that is added later may lack any of them.
+pub async fn infer(
+    looking: &Looking<'_>,
+    spec: &TableSpec,
+    listing: &Listing,
+    partitions: &[FieldRef],
+) -> Result<SchemaRef> {
+    let objects = sample(&listing.objects, looking.schema_files);
+    let schemas: Vec<(String, Schema)> = futures::stream::iter(objects)
+        .map(|object| async move {
+            let schema = file_schema(looking, spec, listing.format, &object).await?;
+            no_twins(&schema, &object)?;
+            Ok::<_, SourceError>((object.shown, schema))
+        })
+        .buffered(CONCURRENT_FILES)
+        .try_collect()
+        .await?;
+    let mut merged: Vec<(Field, String)> = Vec::new();
+    for (shown, schema) in schemas {
+        for field in schema.fields() {
+            let field = plain(field);
+            match merged.iter_mut().find(|(known, _)| known.name() == field.name()) {
+                None => merged.push((field, shown.clone())),
+                Some((known, first)) => {
+                    let declared = spec.read.schema.contains_key(field.name());
+                    let both = wider(listing.format, known.data_type(), field.data_type());
+                    match both {
+                        Some(data_type) => *known = known.clone().with_data_type(data_type),
+                        None if declared => {}
+                        None => return Err(conflict(known, first, &field, &shown)),
+                    }
+                }
+            }
+        }
+    }
+    let mut fields: Vec<Field> = merged
+        .into_iter()
+        .map(|(field, _)| field)
+        .filter(|field| partitions.iter().all(|partition| partition.name() != field.name()))
+        .collect();
+    for (name, data_type) in &spec.read.schema {
+        match fields.iter_mut().find(|field| field.name() == name) {
+            Some(field) => *field = field.clone().with_data_type(data_type.clone()),
+            None if partitions.iter().any(|partition| partition.name() == name) => {}
+            // A JSON key may first occur after the rows that were looked at.
+            None if listing.format == Format::Json => {
+                fields.push(Field::new(name, data_type.clone(), true));
+            }
+            None => {
+                return Err(SourceError::new(
+                    ErrorKind::Unsupported,
+                    format!("`schema` gives a type for the column '{name}', which no file has"),
+                ));
+            }
+        }
+    }
+    if fields.is_empty() && partitions.is_empty() {
+        return Err(SourceError::data("its files have no columns"));
+    }
+    let schema = Schema::new(fields);
+    Ok(Arc::new(match listing.format {
+        Format::Parquet => transform_schema_to_view(&schema),
+        _ => schema,
+    }))
+}
+
+/// Evenly the first and the last, which are the oldest and newest where names hold dates.
+pub fn sample(objects: &[Object], most: usize) -> Vec<Object> {
+    if objects.len() <= most {
+        return objects.to_vec();
+    }
+    let front = most.div_ceil(2);
+    objects[..front].iter().chain(&objects[objects.len() - (most - front)..]).cloned().collect()
+}
+
+async fn file_schema(
+    looking: &Looking<'_>,
+    spec: &TableSpec,
+    format: Format,
+    object: &Object,
+) -> Result<Schema> {
+    match format {
+        Format::Parquet => parquet_schema(looking, object).await,
+        Format::Csv => csv_schema(looking, &spec.read.csv, object).await,
+        Format::Json => json_schema(looking, object).await,
+        Format::Arrow => {
+            let schema = arrow_schema(&looking.store, object, looking.location).await?;
+            Ok(Schema::clone(&schema))
+        }
+    }
+}
+
+async fn parquet_schema(looking: &Looking<'_>, object: &Object) -> Result<Schema> {
+    let footer = looking.footers.get(&looking.store, object).await?;
+    let file = footer.metadata.file_metadata();
+    let made = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        let schema = parquet_to_arrow_schema(file.schema_descr(), file.key_value_metadata())?;
+        let coerced =
+            Int96Coercer::new(file.schema_descr(), &schema, &TimeUnit::Microsecond).coerce();
+        Ok::<_, datafusion::parquet::errors::ParquetError>(coerced.unwrap_or(schema))
+    }));
+    match made {
+        Ok(Ok(schema)) => Ok(schema),
+        Ok(Err(e)) => Err(error::data(&object.shown, looking.location.say(e))),
+        Err(_) => Err(error::data(&object.shown, "its schema is corrupt")),
+    }
+}
+
+/// The schema inside one Arrow file or stream.
+pub async fn arrow_schema(
+    store: &Arc<PinnedStore>,
+    object: &Object,
+    location: &Location,
+) -> Result<SchemaRef> {
+    let session = session();
+    let objects = [object.meta.clone()];
+    let dyn_store = Arc::clone(store) as Arc<dyn ObjectStore>;
+    let format = ArrowFormat;
+    let inferred = format.infer_schema(&session, &dyn_store, &objects);
+    match AssertUnwindSafe(inferred).catch_unwind().await {
+        Ok(Ok(schema)) => Ok(schema),
+        Ok(Err(e)) => {
+            let told = store.take_failure();
+            Err(told.unwrap_or_else(|| error::content(&e, &object.shown, location)))
+        }
+        Err(_) => Err(error::data(&object.shown, "is not an Arrow file")),
+    }
+}
+
+async fn csv_schema(looking: &Looking<'_>, csv: &CsvOptions, object: &Object) -> Result<Schema> {
+    let (head, whole) = head(&looking.store, looking.location, object, Format::Csv, HEAD).await?;
+    let mut rows = looking.infer_rows;
+    let inferred = loop {
+        match csv_format(csv, object, csv.header).infer_schema(Cursor::new(&head), Some(rows)) {
+            // The head may end inside a quoted field: look at fewer rows.
+            Err(_) if !whole && rows > 1 => rows /= 10,
+            other => break other,
+        }
+    };
+    let (schema, _) = inferred.map_err(|e| error::data(&object.shown, e.to_string()))?;
+    let fields = schema.fields().iter().map(|field| match field.data_type() {
+        // Coarser units would cut later values.
+        DataType::Timestamp(TimeUnit::Second | TimeUnit::Millisecond, zone) => {
+            let data_type = DataType::Timestamp(TimeUnit::Microsecond, zone.clone());
+            Field::new(field.name(), data_type, true)
+        }
+        DataType::Null => Field::new(field.name(), DataType::Utf8, true),
+        _ => field.as_ref().clone(),
+    });
+    Ok(Schema::new(fields.collect::<Fields>()))
+}
+
+/// The names in the first line of a CSV file.
+pub async fn csv_names(
+    store: &Arc<PinnedStore>,
+    location: &Location,
+    csv: &CsvOptions,
+    object: &Object,
+) -> Result<Vec<String>> {
+    const LONGEST_HEADER: usize = 64 << 10;
+    let (head, _) = head(store, location, object, Format::Csv, LONGEST_HEADER).await?;
+    let inferred = csv_format(csv, object, true).infer_schema(Cursor::new(&head), Some(0));
+    let (schema, _) = inferred.map_err(|e| error::data(&object.shown, e.to_string()))?;
+    no_twins(&schema, object)?;
+    Ok(schema.fields().iter().map(|field| field.name().clone()).collect())
+}
+
+/// The delimiter of one file.
+pub fn delimiter(csv: &CsvOptions, object: &Object) -> u8 {
+    let name = object.shown.to_ascii_lowercase();
+    let tabs = name.rsplit('/').next().is_some_and(|n| n.contains(".tsv"));
+    csv.delimiter.unwrap_or(if tabs { b'\t' } else { b',' })
+}
+
+fn csv_format(csv: &CsvOptions, object: &Object, header: bool) -> arrow::csv::reader::Format {
+    let mut format = arrow::csv::reader::Format::default()
+        .with_header(header)
+        .with_delimiter(delimiter(csv, object))
+        .with_quote(csv.quote);
+    if let Some(escape) = csv.escape {
+        format = format.with_escape(escape);
+    }
+    if let Some(comment) = csv.comment {
+        format = format.with_comment(comment);
+    }
+    format
+}
+
+async fn json_schema(looking: &Looking<'_>, object: &Object) -> Result<Schema> {
+    let (head, whole) = head(&looking.store, looking.location, object, Format::Json, HEAD).await?;
+    let schema = if is_array(&head) {
+        if object.meta.size > LARGEST_ARRAY {
+            return Err(error::data(
+                &object.shown,
+                "is one array too large to read whole: write one object per line",
+            ));
+        }
+        let session = session();
+        let name = object.meta.location.filename().unwrap_or_default();
+        let format = JsonFormat::default()
+            .with_newline_delimited(false)
+            .with_schema_infer_max_rec(looking.infer_rows)
+            .with_file_compression_type(Format::Json.compression(name));
+        let dyn_store = Arc::clone(&looking.store) as Arc<dyn ObjectStore>;
+        let objects = [object.meta.clone()];
+        let inferred = format.infer_schema(&session, &dyn_store, &objects).await;
+        let inferred = inferred.map_err(|e| error::content(&e, &object.shown, looking.location))?;
+        Schema::clone(&inferred)
+    } else {
+        // A cut last line is no object.
+        let end =
+            if whole { head.len() } else { head.iter().rposition(|b| *b == b'\n').unwrap_or(0) };
+        let lines = Cursor::new(head.slice(..end));
+        let inferred = arrow::json::reader::infer_json_schema(lines, Some(looking.infer_rows));
+        inferred.map_err(|e| error::data(&object.shown, e.to_string()))?.0
+    };
+    let fields = schema.fields().iter().map(|field| match field.data_type() {
+        DataType::Null => Field::new(field.name(), DataType::Utf8, true),
+        _ => field.as_ref().clone(),
+    });
+    Ok(Schema::new(fields.collect::<Fields>()))
+}
+
+/// Whether JSON text is one array rather than lines of objects.
+pub fn is_array(head: &[u8]) -> bool {
+    head.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'[')
+}
+
+/// The first bytes of a file, decompressed, at least `most` unless it ends before; whether that
+/// is the whole file.
+pub async fn head(
+    store: &Arc<PinnedStore>,
+    location: &Location,
+    object: &Object,
+    format: Format,
+    most: usize,
+) -> Result<(Bytes, bool)> {
+    let compression = format.compression(object.meta.location.filename().unwrap_or_default());
+    let plain = compression == FileCompressionType::UNCOMPRESSED;
+    let mut options = GetOptions::new();
+    if plain && object.meta.size > most as u64 {
+        options = options.with_range(Some(0..most as u64));
+    }
+    let failed = |e: &datafusion::error::DataFusionError| {
+        let told = store.take_failure();
+        told.unwrap_or_else(|| error::content(e, &object.shown, location))
+    };
+    if object.meta.size == 0 {
+        return Ok((Bytes::new(), true));
+    }
+    let got = store.get_opts(&object.meta.location, options).await;
+    let got = got.map_err(|e| failed(&e.into()))?;
+    let chunks = got.into_stream().map_err(datafusion::error::DataFusionError::from).boxed();
+    let mut chunks = compression.convert_stream(chunks).map_err(|e| failed(&e))?;
+    let mut head = Vec::new();
+    while head.len() < most {
+        match chunks.next().await {
+            None => return Ok((head.into(), !plain || object.meta.size <= most as u64)),
+            Some(Ok(chunk)) => head.extend_from_slice(&chunk),
+            Some(Err(e)) => return Err(failed(&e)),
+        }
+    }
+    Ok((head.into(), plain && object.meta.size <= most as u64))
+}
+
+/// The type that holds the values of both; `None` when there is none that would not change one.
+fn wider(format: Format, a: &DataType, b: &DataType) -> Option<DataType> {
+    use DataType::{Boolean, Date32, Float64, Int64, Null, Timestamp, Utf8};
+    if a == b {
+        return Some(a.clone());
+    }
+    match (a, b) {
+        (Null, other) | (other, Null) => return Some(other.clone()),
+        _ => {}
+    }
+    match (format, a, b) {
+        (Format::Csv | Format::Json, Int64, Float64) => Some(Float64),
+        (Format::Csv | Format::Json, Float64, Int64) => Some(Float64),
+        (
+            Format::Csv,
+            Boolean | Int64 | Float64 | Date32 | Utf8 | Timestamp(..),
+            Boolean | Int64 | Float64 | Date32 | Utf8 | Timestamp(..),
+        ) => Some(Utf8),
+        (Format::Parquet | Format::Arrow, a, b) if a.is_string() && b.is_string() => {
+            Some(DataType::Utf8View)
+        }
+        (Format::Parquet | Format::Arrow, a, b) if a.is_binary() && b.is_binary() => {
+            Some(DataType::BinaryView)
+        }
+        _ => None,
+    }
+}
+
+/// A field as a table shows it: nullable, without metadata, a dictionary as what it holds.
+fn plain(field: &Field) -> Field {
+    let data_type = match field.data_type() {
+        DataType::Dictionary(_, values) => values.as_ref().clone(),
+        DataType::RunEndEncoded(_, values) => values.data_type().clone(),
+        other => other.clone(),
+    };
+    Field::new(field.name(), data_type, true)
+}
+
+fn conflict(one: &Field, first: &str, other: &Field, second: &str) -> SourceError {
+    SourceError::data(format!(
+        "it is {} in {first} and {} in {second}: give the type under `schema`, or move one file \
+         to another table",
+        one.data_type(),
+        other.data_type()
+    ))
+    .in_column(one.name().clone())
+}
+
+fn no_twins(schema: &Schema, object: &Object) -> Result<()> {
+    let mut names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+    names.sort_unstable();
+    match names.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => {
+            Err(error::data(&object.shown, format!("it has the column '{}' twice", pair[0])))
+        }
+        None => Ok(()),
+    }
+}
+
+/// DataFusion's formats ask for a session, of which they use the defaults.
+fn session() -> SessionState {
+    SessionStateBuilder::new().build()
+}

@@ -1,0 +1,299 @@
+//! The [`Source`]: listings, descriptions, statistics.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::common::Statistics;
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::logical_expr::Expr;
+use futures::TryStreamExt;
+use parking_lot::Mutex;
+use synoptic_source::{
+    Capabilities, ErrorKind, FilterSupport, Fragment, PrepareOptions, PreparedScan, Pushdown,
+    Result, ScanCounters, Snapshot, SnapshotKind, Source, SourceCheck, SourceError, Statement,
+    TableDef, TableInfo, TableKind,
+};
+use synoptic_types::{SourceName, TableName};
+use tokio::sync::OnceCell;
+
+use super::facts::Footers;
+use super::format::Format;
+use super::layout::{self, Listing, TableSpec};
+use super::location::Location;
+use super::options::Options;
+use super::pinned::{PinnedStore, Pins};
+use super::schema::{self, Looking};
+use super::{error, filters, partitions, scan};
+
+/// The one schema of a source of files.
+const SCHEMA: &str = "public";
+
+const CAPABILITIES: Capabilities = Capabilities {
+    dialect: "files",
+    projection: true,
+    filters: FilterSupport::Pruning,
+    functions: &[],
+    limit: true,
+    dynamic_filters: true,
+    parallel_scan: true,
+    snapshot: SnapshotKind::PinnedObjects,
+};
+
+/// Files at one location.
+#[derive(Debug)]
+pub struct FilesSource {
+    name: SourceName,
+    options: Options,
+    location: Arc<Location>,
+    footers: Arc<Footers>,
+}
+
+/// What the connector knows of a table besides its columns.
+#[derive(Debug)]
+pub struct FilesTable {
+    /// Name, place and options.
+    pub spec: TableSpec,
+    /// The format of every file.
+    pub format: Format,
+    /// The columns inside the files.
+    pub file_schema: SchemaRef,
+    /// The columns in the names of folders; they come after the others.
+    pub partitions: Vec<FieldRef>,
+    /// All columns.
+    pub schema: SchemaRef,
+}
+
+impl FilesTable {
+    /// Whether a column stands in the names of folders.
+    pub fn is_partition(&self, column: &str) -> bool {
+        self.partitions.iter().any(|field| field.name() == column)
+    }
+
+    /// The columns as DataFusion's readers want them.
+    pub fn table_schema(&self) -> TableSchema {
+        TableSchema::builder(Arc::clone(&self.file_schema))
+            .with_table_partition_cols(self.partitions.clone())
+            .build()
+    }
+}
+
+/// The objects of each table, as they were when the statement first asked.
+#[derive(Debug)]
+pub struct FilesSnapshot {
+    source: SourceName,
+    listings: Mutex<HashMap<String, Arc<OnceCell<Arc<Listing>>>>>,
+}
+
+impl Snapshot for FilesSnapshot {}
+
+impl FilesSnapshot {
+    /// `snapshot` as one of `source`'s own.
+    pub fn of<'a>(snapshot: &'a Arc<dyn Snapshot>, source: &SourceName) -> Result<&'a Self> {
+        let any: &dyn Any = snapshot.as_ref();
+        let own = any.downcast_ref::<Self>().filter(|own| own.source == *source);
+        own.ok_or_else(|| {
+            SourceError::internal("the snapshot is another source's").in_source(source)
+        })
+    }
+
+    async fn listing(&self, location: &Location, spec: &TableSpec) -> Result<Arc<Listing>> {
+        let cell = Arc::clone(self.listings.lock().entry(spec.name.clone()).or_default());
+        let listing = cell.get_or_try_init(|| async {
+            let listing = layout::objects(location, spec).await?;
+            listing
+                .map(Arc::new)
+                .ok_or_else(|| SourceError::new(ErrorKind::Changed, "has no files any more"))
+        });
+        listing.await.cloned()
+    }
+}
+
+impl FilesSource {
+    /// A source. No I/O.
+    pub fn new(name: SourceName, options: Options) -> Self {
+        let location = Arc::clone(&options.location);
+        let footers = Arc::new(Footers::new(Arc::clone(&location)));
+        Self { name, options, location, footers }
+    }
+
+    fn place(&self, error: SourceError, table: &TableName) -> SourceError {
+        error.in_table(table).in_source(&self.name)
+    }
+
+    async fn listed(&self, table: &TableName) -> Result<Option<(TableSpec, Listing)>> {
+        if &*table.schema != SCHEMA {
+            return Ok(None);
+        }
+        let Some(spec) = layout::table(&self.options, &table.name).await? else { return Ok(None) };
+        match layout::objects(&self.location, &spec).await? {
+            Some(listing) => Ok(Some((spec, listing))),
+            None if spec.configured => Err(SourceError::new(
+                ErrorKind::Changed,
+                format!("no file at {} belongs to it: correct its `path`", self.location),
+            )),
+            None => Ok(None),
+        }
+    }
+
+    async fn describe(&self, table: &TableName) -> Result<Option<Arc<TableDef>>> {
+        let Some((spec, listing)) = self.listed(table).await? else { return Ok(None) };
+        let partitions = partitions::columns(&listing.objects, &spec.read)?;
+        let looking = self.looking(&listing);
+        let file_schema = schema::infer(&looking, &spec, &listing, &partitions).await?;
+        let all = file_schema.fields().iter().chain(&partitions).cloned();
+        let schema = Arc::new(Schema::new(all.collect::<Vec<_>>()));
+        let info = TableInfo { name: table.clone(), kind: TableKind::Table, comment: None };
+        let format = listing.format;
+        let stamp = listing.digest();
+        let detail =
+            FilesTable { spec, format, file_schema, partitions, schema: Arc::clone(&schema) };
+        let detail = Arc::new(detail);
+        let primary_key = Vec::new();
+        Ok(Some(Arc::new(TableDef { info, schema, primary_key, stamp, detail })))
+    }
+
+    fn looking(&self, listing: &Listing) -> Looking<'_> {
+        let counters = Arc::new(ScanCounters::default());
+        let store = PinnedStore::new(Arc::clone(&self.location), pins(listing), counters);
+        Looking {
+            location: &self.location,
+            footers: &self.footers,
+            store: Arc::new(store),
+            schema_files: self.options.schema_files,
+            infer_rows: self.options.infer_rows,
+        }
+    }
+
+    /// Estimates for all columns of a table from the footers of the objects of `listing`.
+    async fn estimate(&self, table: &FilesTable, listing: &Listing) -> Result<Statistics> {
+        scan::estimate(&self.looking(listing), table, listing).await
+    }
+
+    async fn prepare_scan(
+        &self,
+        fragment: Fragment,
+        snapshot: &Arc<dyn Snapshot>,
+        options: &PrepareOptions,
+    ) -> Result<Arc<dyn PreparedScan>> {
+        let Ok(table) = Arc::clone(&fragment.table.detail).downcast::<FilesTable>() else {
+            return Err(SourceError::internal("the table was described by another connector"));
+        };
+        let snapshot = FilesSnapshot::of(snapshot, &self.name)?;
+        let listing = snapshot.listing(&self.location, &table.spec).await?;
+        let kept = scan::Kept::new(&table, &listing, &fragment.filters)?;
+        let statistics = self.estimate(&table, &kept.listing).await?;
+        let shared = scan::Shared {
+            source: self.name.clone(),
+            location: Arc::clone(&self.location),
+            footers: Arc::clone(&self.footers),
+            table,
+        };
+        Ok(Arc::new(scan::FilesScan::new(shared, fragment, kept, statistics, options)?))
+    }
+}
+
+/// The objects of `listing`, by path.
+pub fn pins(listing: &Listing) -> Pins {
+    let objects = listing.objects.iter();
+    Arc::new(objects.map(|object| (object.meta.location.clone(), object.clone())).collect())
+}
+
+#[async_trait]
+impl Source for FilesSource {
+    fn name(&self) -> &SourceName {
+        &self.name
+    }
+
+    fn connector(&self) -> &'static str {
+        "files"
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        &CAPABILITIES
+    }
+
+    fn default_schema(&self) -> &str {
+        SCHEMA
+    }
+
+    fn location(&self) -> String {
+        self.location.to_string()
+    }
+
+    async fn check(&self) -> Result<SourceCheck> {
+        let started = Instant::now();
+        let name = |e: SourceError| e.in_source(&self.name);
+        layout::must_exist(&self.location).await.map_err(name)?;
+        let mut below = self.location.store.list(Some(&self.location.root));
+        below
+            .try_next()
+            .await
+            .map_err(|e| name(error::store(&e, "the list of files", &self.location)))?;
+        let kind = if self.location.local.is_some() { "local disk" } else { "object store" };
+        Ok(SourceCheck {
+            version: format!("files on {kind}"),
+            location: self.location.to_string(),
+            freshness: "strong read: listed by the statement, every object pinned by its ETag"
+                .to_owned(),
+            round_trip: started.elapsed(),
+        })
+    }
+
+    async fn tables(&self) -> Result<Vec<TableInfo>> {
+        let specs = layout::tables(&self.options).await.map_err(|e| e.in_source(&self.name))?;
+        let infos = specs.into_iter().map(|spec| TableInfo {
+            name: TableName::new(SCHEMA, spec.name),
+            kind: TableKind::Table,
+            comment: None,
+        });
+        Ok(infos.collect())
+    }
+
+    async fn stamp(&self, table: &TableName) -> Result<Option<String>> {
+        let listed = self.listed(table).await.map_err(|e| self.place(e, table))?;
+        Ok(listed.map(|(_, listing)| listing.digest()))
+    }
+
+    async fn table(&self, table: &TableName) -> Result<Option<Arc<TableDef>>> {
+        self.describe(table).await.map_err(|e| self.place(e, table))
+    }
+
+    async fn statistics(&self, table: &TableDef) -> Result<Statistics> {
+        let Some(detail) = table.detail::<FilesTable>() else {
+            return Ok(Statistics::new_unknown(&table.schema));
+        };
+        let estimated = async {
+            match layout::objects(&self.location, &detail.spec).await? {
+                Some(listing) => self.estimate(detail, &listing).await,
+                None => Ok(Statistics::new_unknown(&table.schema)),
+            }
+        };
+        estimated.await.map_err(|e| self.place(e, table.name()))
+    }
+
+    fn pushdown(&self, table: &TableDef, filter: &Expr) -> Pushdown {
+        match table.detail::<FilesTable>() {
+            Some(detail) => filters::classify(detail, filter),
+            None => Pushdown::No(synoptic_types::Reason::NotCapable("foreign tables".to_owned())),
+        }
+    }
+
+    fn begin(&self, _statement: &Arc<Statement>) -> Arc<dyn Snapshot> {
+        Arc::new(FilesSnapshot { source: self.name.clone(), listings: Mutex::default() })
+    }
+
+    async fn prepare(
+        &self,
+        fragment: Fragment,
+        snapshot: &Arc<dyn Snapshot>,
+        options: &PrepareOptions,
+    ) -> Result<Arc<dyn PreparedScan>> {
+        let table = fragment.table.name().clone();
+        let prepared = self.prepare_scan(fragment, snapshot, options).await;
+        prepared.map_err(|e| self.place(e, &table))
+    }
+}

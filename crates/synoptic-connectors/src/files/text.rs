@@ -1,0 +1,281 @@
+//! Values written as text, made into their type without losing anything.
+//!
+//! The CSV and JSON readers cut digits that do not fit a decimal, an integer or a timestamp.
+//! Such columns are therefore read wide (as text, or as a very wide decimal) and made narrow here,
+//! where a value that does not fit is an error with its row.
+
+use std::sync::Arc;
+
+use arrow::array::types::{Decimal128Type, Decimal256Type};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Decimal128Array, Decimal256Array, Int64Array, StringArray,
+    TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray,
+    TimestampSecondArray,
+};
+use arrow::compute::kernels::cast_utils::string_to_datetime;
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, TimeUnit, i256};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use chrono::Utc;
+
+/// Digits after the point with which JSON numbers are read.
+const WIDE_SCALE: i8 = 38;
+const WIDE: DataType = DataType::Decimal256(76, WIDE_SCALE);
+
+/// A value that does not fit its column.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Misfit {
+    /// The row in the column, from 0.
+    pub row: usize,
+    /// The value as text.
+    pub value: String,
+}
+
+/// The type a CSV column is read with.
+pub fn csv_read_type(data_type: &DataType, has_null_value: bool) -> DataType {
+    let native = data_type.is_integer()
+        || matches!(
+            data_type,
+            DataType::Float32 | DataType::Float64 | DataType::Boolean | DataType::Date32
+        );
+    if native && !has_null_value { data_type.clone() } else { DataType::Utf8 }
+}
+
+/// The type a JSON column is read with.
+pub fn json_read_type(data_type: &DataType) -> DataType {
+    match data_type {
+        t if t.is_integer() => WIDE,
+        DataType::Decimal128(..) | DataType::Decimal256(..) => WIDE,
+        t if t.is_temporal() => DataType::Utf8,
+        other => other.clone(),
+    }
+}
+
+/// Makes `column`, as it was read, a column of type `to`. A text equal to `null_value` is NULL.
+pub fn convert(
+    column: &ArrayRef,
+    to: &DataType,
+    null_value: Option<&str>,
+) -> Result<ArrayRef, Misfit> {
+    let from = column.data_type().clone();
+    if from == DataType::Utf8 {
+        let texts = column.as_string::<i32>();
+        return match null_value {
+            Some(null) => {
+                let kept: StringArray = texts.iter().map(|t| t.filter(|t| *t != null)).collect();
+                from_text(&kept, to)
+            }
+            None => from_text(texts, to),
+        };
+    }
+    if from == *to {
+        return Ok(Arc::clone(column));
+    }
+    if from == WIDE {
+        return from_wide(column.as_primitive::<Decimal256Type>(), to);
+    }
+    by_cast(column, to)
+}
+
+fn from_text(texts: &StringArray, to: &DataType) -> Result<ArrayRef, Misfit> {
+    match to {
+        DataType::Utf8 => Ok(Arc::new(texts.clone())),
+        DataType::Decimal128(precision, scale) => {
+            let values = each(texts, |text| decimal(text, *precision, *scale)?.to_i128())?;
+            let array = Decimal128Array::from_iter(values);
+            Ok(Arc::new(array.with_data_type(to.clone())))
+        }
+        DataType::Decimal256(precision, scale) => {
+            let values = each(texts, |text| decimal(text, *precision, *scale))?;
+            let array = Decimal256Array::from_iter(values);
+            Ok(Arc::new(array.with_data_type(to.clone())))
+        }
+        DataType::Timestamp(unit, zone) => {
+            let values = Int64Array::from(each(texts, |text| timestamp(text, *unit))?);
+            let (_, values, nulls) = values.into_parts();
+            let zone = zone.clone();
+            Ok(match unit {
+                TimeUnit::Second => {
+                    Arc::new(TimestampSecondArray::new(values, nulls).with_timezone_opt(zone))
+                        as ArrayRef
+                }
+                TimeUnit::Millisecond => {
+                    Arc::new(TimestampMillisecondArray::new(values, nulls).with_timezone_opt(zone))
+                }
+                TimeUnit::Microsecond => {
+                    Arc::new(TimestampMicrosecondArray::new(values, nulls).with_timezone_opt(zone))
+                }
+                TimeUnit::Nanosecond => {
+                    Arc::new(TimestampNanosecondArray::new(values, nulls).with_timezone_opt(zone))
+                }
+            })
+        }
+        _ => by_cast(&(Arc::new(texts.clone()) as ArrayRef), to),
+    }
+}
+
+fn from_wide(wide: &Decimal256Array, to: &DataType) -> Result<ArrayRef, Misfit> {
+    let (precision, scale) = match to {
+        DataType::Decimal128(p, s) | DataType::Decimal256(p, s) => (*p, *s),
+        _ => (19, 0),
+    };
+    let divisor = ten_to((WIDE_SCALE - scale).unsigned_abs().into());
+    let mut narrow = Vec::with_capacity(wide.len());
+    for row in 0..wide.len() {
+        if wide.is_null(row) {
+            narrow.push(None);
+            continue;
+        }
+        let value = wide.value(row);
+        let fits = value.checked_rem(divisor) == Some(i256::ZERO);
+        let quotient = value.checked_div(divisor).filter(|q| fits && digits(*q) <= precision);
+        let misfit = || Misfit { row, value: wide.value_as_string(row) };
+        narrow.push(Some(quotient.ok_or_else(misfit)?));
+    }
+    match to {
+        DataType::Decimal256(..) => {
+            Ok(Arc::new(Decimal256Array::from_iter(narrow).with_data_type(to.clone())))
+        }
+        DataType::Decimal128(..) => {
+            let narrow = narrow.into_iter().map(|value| value.and_then(i256::to_i128));
+            let array = narrow.collect::<arrow::array::PrimitiveArray<Decimal128Type>>();
+            Ok(Arc::new(array.with_data_type(to.clone())))
+        }
+        _ => {
+            let whole = narrow.into_iter().map(|value| value.and_then(i256::to_i128));
+            let whole: Decimal128Array = whole.collect();
+            by_cast(&(Arc::new(whole.with_data_type(DataType::Decimal128(38, 0))) as ArrayRef), to)
+        }
+    }
+}
+
+/// For types where Arrow's own conversion either keeps a value whole or refuses it.
+fn by_cast(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, Misfit> {
+    let options = CastOptions { safe: true, ..CastOptions::default() };
+    let misfit = |row: usize| {
+        let format = FormatOptions::default();
+        let value = ArrayFormatter::try_new(column.as_ref(), &format)
+            .map(|formatter| formatter.value(row).to_string());
+        Misfit { row, value: value.unwrap_or_default() }
+    };
+    let converted = cast_with_options(column, to, &options).map_err(|_| misfit(0))?;
+    let lost = (0..column.len()).find(|&row| column.is_valid(row) && converted.is_null(row));
+    lost.map_or(Ok(converted), |row| Err(misfit(row)))
+}
+
+fn each<T>(
+    texts: &StringArray,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<Vec<Option<T>>, Misfit> {
+    let parsed = texts.iter().enumerate().map(|(row, text)| match text {
+        None => Ok(None),
+        Some(text) => {
+            let misfit = || Misfit { row, value: text.to_owned() };
+            parse(text.trim()).map(Some).ok_or_else(misfit)
+        }
+    });
+    parsed.collect()
+}
+
+/// A decimal in units of its last digit; `None` when a digit would be lost.
+fn decimal(text: &str, precision: u8, scale: i8) -> Option<i256> {
+    let (negative, text) = match text.as_bytes().first()? {
+        b'-' => (true, &text[1..]),
+        b'+' => (false, &text[1..]),
+        _ => (false, text),
+    };
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i16>().ok()?),
+        None => (text, 0),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let mut all = format!("{whole}{fraction}");
+    if all.is_empty() || !all.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let shift = i64::from(scale) + i64::from(exponent) - fraction.len() as i64;
+    if all.bytes().all(|b| b == b'0') {
+        return Some(i256::ZERO);
+    }
+    if shift < 0 {
+        let kept = all.len().checked_sub(usize::try_from(-shift).ok()?)?;
+        if all[kept..].bytes().any(|b| b != b'0') {
+            return None;
+        }
+        all.truncate(kept);
+    } else {
+        let longest = usize::from(precision);
+        let zeros = usize::try_from(shift).ok().filter(|&zeros| zeros <= longest)?;
+        all.push_str(&"0".repeat(zeros));
+    }
+    let significant = all.trim_start_matches('0');
+    if significant.len() > usize::from(precision) {
+        return None;
+    }
+    let value = i256::from_string(if significant.is_empty() { "0" } else { significant })?;
+    if negative { value.checked_neg() } else { Some(value) }
+}
+
+/// A timestamp in `unit`; `None` when it is not one or a digit would be lost.
+fn timestamp(text: &str, unit: TimeUnit) -> Option<i64> {
+    let moment = string_to_datetime(&Utc, text).ok()?;
+    let nanos = moment.timestamp_subsec_nanos();
+    match unit {
+        TimeUnit::Second => (nanos == 0).then(|| moment.timestamp()),
+        TimeUnit::Millisecond => (nanos % 1_000_000 == 0).then(|| moment.timestamp_millis()),
+        TimeUnit::Microsecond => (nanos % 1_000 == 0).then(|| moment.timestamp_micros()),
+        TimeUnit::Nanosecond => moment.timestamp_nanos_opt(),
+    }
+}
+
+fn ten_to(exponent: u32) -> i256 {
+    i256::from_i128(10).checked_pow(exponent).unwrap_or(i256::MAX)
+}
+
+fn digits(value: i256) -> u8 {
+    let text = value.to_string();
+    u8::try_from(text.trim_start_matches('-').len()).unwrap_or(u8::MAX)
+}
+
+#[cfg(test)]
+mod unit_tests {
+    use super::*;
+
+    fn text(values: &[Option<&str>], to: &DataType) -> Result<ArrayRef, Misfit> {
+        convert(&(Arc::new(StringArray::from(values.to_vec())) as ArrayRef), to, Some("NA"))
+    }
+
+    #[test]
+    fn decimals_keep_every_digit_or_say_which_row_does_not() {
+        let money = DataType::Decimal128(6, 2);
+        let got = text(&[Some("12.50"), None, Some("NA"), Some("-1e2"), Some("0.100")], &money);
+        let got = got.expect("all fit");
+        let want = Decimal128Array::from(vec![Some(1250), None, None, Some(-10000), Some(10)]);
+        assert_eq!(got.as_primitive::<Decimal128Type>(), &want.with_data_type(money.clone()));
+        for bad in ["1.234", "10000", "1.2.3", "", "abc", "1e400", "--1"] {
+            let error = text(&[Some("1"), Some(bad)], &money).expect_err(bad);
+            assert_eq!(error, Misfit { row: 1, value: bad.to_owned() });
+        }
+    }
+
+    #[test]
+    fn timestamps_and_wide_json_numbers_are_not_cut() {
+        let micros = DataType::Timestamp(TimeUnit::Microsecond, None);
+        let edge =
+            text(&[Some("1969-12-31 23:59:59.999999"), Some("9999-12-31T00:00:00")], &micros);
+        assert_eq!(edge.map(|a| a.len()), Ok(2));
+        assert_eq!(
+            text(&[Some("2020-01-01 00:00:00.0000001")], &micros).map_err(|m| m.row),
+            Err(0)
+        );
+        let wide = |text: &str| {
+            let value = decimal(text, 76, WIDE_SCALE).expect("a number");
+            Arc::new(Decimal256Array::from(vec![value]).with_data_type(WIDE)) as ArrayRef
+        };
+        let max = convert(&wide("9223372036854775807"), &DataType::Int64, None).expect("fits");
+        assert_eq!(max.as_primitive::<arrow::datatypes::Int64Type>().value(0), i64::MAX);
+        for bad in ["1.5", "9223372036854775808"] {
+            assert!(convert(&wide(bad), &DataType::Int64, None).is_err(), "{bad}");
+        }
+    }
+}

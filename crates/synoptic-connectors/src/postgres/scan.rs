@@ -1,0 +1,299 @@
+//! One prepared COPY, and the stream of batches it becomes.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::common::Statistics;
+use futures::{FutureExt, Stream, StreamExt};
+use synoptic_source::{
+    BatchStream, Counted, PreparedScan, Result, ScanContext, ScanCounters, Snapshot, SourceError,
+};
+use synoptic_types::Deadline;
+use tokio::sync::mpsc;
+use tokio::time::{Sleep, sleep_until};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::copy::{CopyDecoder, CopyFault};
+use super::decode::Fault;
+use super::discover::PgTable;
+use super::error::{from_postgres, timed_out};
+use super::pool::{Pool, within};
+use super::snapshot::{OpenCopy, PgSnapshot, Registration, ScanRequest, Shared};
+
+/// Batches that wait for a slow reader; behind them the server waits.
+const BATCHES_AHEAD: usize = 2;
+
+/// A fragment as one COPY.
+#[derive(Debug)]
+pub(super) struct PostgresScan {
+    pool: Arc<Pool>,
+    plan: Arc<ScanPlan>,
+    statistics: Statistics,
+}
+
+/// What a running scan needs of it.
+#[derive(Debug)]
+pub(super) struct ScanPlan {
+    pub request: Arc<ScanRequest>,
+    pub registration: Registration,
+    pub schema: SchemaRef,
+    /// Indices of the columns that are selected, in order.
+    pub projection: Vec<usize>,
+    pub batch_size: usize,
+}
+
+impl PostgresScan {
+    pub fn new(pool: Arc<Pool>, plan: ScanPlan, statistics: Statistics) -> Self {
+        Self { pool, plan: Arc::new(plan), statistics }
+    }
+}
+
+#[async_trait]
+impl PreparedScan for PostgresScan {
+    fn remote_text(&self) -> &str {
+        &self.plan.request.copy
+    }
+
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.plan.schema)
+    }
+
+    fn partitions(&self) -> usize {
+        1
+    }
+
+    fn statistics(&self) -> Statistics {
+        self.statistics.clone()
+    }
+
+    fn open(
+        &self,
+        partition: usize,
+        snapshot: Arc<dyn Snapshot>,
+        context: ScanContext,
+    ) -> Result<BatchStream> {
+        if partition != 0 {
+            let message = format!("partition {partition} of a scan that has one");
+            return Err(self.pool.name(SourceError::internal(message)));
+        }
+        let shared = shared(&self.pool, &snapshot)?;
+        let counters = Arc::clone(&context.counters);
+        let scan = Scan { shared, plan: Arc::clone(&self.plan), counters: context.counters };
+        let stream = ScanStream { scan: Some(scan), running: None };
+        Ok(Counted::new(stream.boxed(), counters).boxed())
+    }
+}
+
+/// The snapshot's inside, when it is of this source.
+///
+/// # Errors
+/// `Internal` when it is another source's.
+pub(super) fn shared(pool: &Arc<Pool>, snapshot: &Arc<dyn Snapshot>) -> Result<Arc<Shared>> {
+    let any: &dyn std::any::Any = snapshot.as_ref();
+    match any.downcast_ref::<PgSnapshot>() {
+        Some(PgSnapshot(shared)) if Arc::ptr_eq(&shared.pool, pool) => Ok(Arc::clone(shared)),
+        _ => Err(pool.name(SourceError::internal("the snapshot is of another source"))),
+    }
+}
+
+/// Batches on their way from the task that decodes to the reader. Dropping it ends the task, and
+/// with that the COPY.
+struct ScanStream {
+    /// Taken at the first poll.
+    scan: Option<Scan>,
+    running: Option<Running>,
+}
+
+struct Running {
+    events: mpsc::Receiver<Event>,
+    /// Owned for its drop.
+    _task: AbortOnDropHandle<()>,
+}
+
+enum Event {
+    Batch(RecordBatch),
+    Failed(SourceError),
+    /// The result is whole. Without this, it is not.
+    Done,
+}
+
+impl Stream for ScanStream {
+    type Item = Result<RecordBatch>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(scan) = self.scan.take() {
+            let (sender, events) = mpsc::channel(BATCHES_AHEAD);
+            let task = AbortOnDropHandle::new(tokio::spawn(scan.run(sender)));
+            self.running = Some(Running { events, _task: task });
+        }
+        let Some(running) = &mut self.running else { return Poll::Ready(None) };
+        let item = match ready!(running.events.poll_recv(cx)) {
+            Some(Event::Batch(batch)) => return Poll::Ready(Some(Ok(batch))),
+            Some(Event::Failed(error)) => Some(Err(error)),
+            Some(Event::Done) => None,
+            None => Some(Err(SourceError::internal("a scan stopped before its end"))),
+        };
+        self.running = None;
+        Poll::Ready(item)
+    }
+}
+
+/// One run of a scan.
+struct Scan {
+    shared: Arc<Shared>,
+    plan: Arc<ScanPlan>,
+    counters: Arc<ScanCounters>,
+}
+
+/// How far the server's messages have been read.
+enum Step {
+    /// A batch is full.
+    Full,
+    /// The server has sent everything.
+    End,
+    Server(tokio_postgres::Error),
+    Fault(CopyFault),
+    TimedOut,
+}
+
+impl Scan {
+    async fn run(self, sender: mpsc::Sender<Event>) {
+        let last = match self.produce(&sender).await {
+            Ok(()) => Event::Done,
+            Err(error) => Event::Failed(error),
+        };
+        // A reader that is gone does not want to know.
+        let _ = sender.send(last).await;
+    }
+
+    async fn produce(&self, sender: &mpsc::Sender<Event>) -> Result<()> {
+        let plan = &self.plan;
+        let deadline = self.shared.statement.deadline;
+        let mut own = None;
+        let registration = if plan.registration.belongs_to(&self.shared) {
+            &plan.registration
+        } else {
+            own.insert(self.shared.register(&plan.request))
+        };
+        let name = |error| self.shared.pool.name(error);
+        let mut open = self.shared.open(registration, &plan.request).await.map_err(name)?;
+
+        let mut decoder = self.decoder()?;
+        let mut alarm = deadline.map(|at: Deadline| Box::pin(sleep_until(at.instant().into())));
+        loop {
+            let mut bytes = 0;
+            let step =
+                poll_fn(|cx| fill(cx, &mut open, &mut decoder, &mut alarm, &mut bytes)).await;
+            self.counters.add_bytes(bytes);
+            match step {
+                Step::Full => {
+                    if let Some(batch) = decoder.take_batch().map_err(|e| self.fault(e))? {
+                        self.send(sender, batch, deadline).await?;
+                    }
+                }
+                Step::End if decoder.is_done() => {
+                    open.finished();
+                    if let Some(batch) = decoder.take_batch().map_err(|e| self.fault(e))? {
+                        self.send(sender, batch, deadline).await?;
+                    }
+                    return Ok(());
+                }
+                Step::End => {
+                    return Err(self.place(SourceError::data(
+                        "PostgreSQL ended the COPY without its trailer: the result is not whole",
+                    )));
+                }
+                Step::Server(error) => {
+                    open.failed(&error);
+                    return Err(self.place(from_postgres(&error, deadline)));
+                }
+                Step::Fault(fault) => return Err(self.fault(fault)),
+                Step::TimedOut => return Err(self.place(timed_out())),
+            }
+        }
+    }
+
+    fn decoder(&self) -> Result<CopyDecoder> {
+        let plan = &self.plan;
+        let table = plan.request.table.detail::<PgTable>();
+        let columns = table.map(|table| &table.columns).ok_or_else(foreign_table)?;
+        let encodings = plan.projection.iter().map(|&i| columns.get(i).map(|c| c.encoding()));
+        let encodings: Vec<_> = encodings.collect::<Option<_>>().ok_or_else(foreign_table)?;
+        Ok(CopyDecoder::new(Arc::clone(&plan.schema), &encodings, plan.batch_size))
+    }
+
+    /// Waits for room; a reader that is gone ends the task from outside.
+    async fn send(
+        &self,
+        sender: &mpsc::Sender<Event>,
+        batch: RecordBatch,
+        deadline: Option<Deadline>,
+    ) -> Result<()> {
+        let sent = async { Ok(sender.send(Event::Batch(batch)).await.is_ok()) };
+        match within(deadline, sent).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(SourceError::internal("the reader is gone")),
+            Err(error) => Err(self.place(error)),
+        }
+    }
+
+    fn place(&self, error: SourceError) -> SourceError {
+        self.shared.pool.name(error).in_table(self.plan.request.table.name())
+    }
+
+    fn fault(&self, fault: CopyFault) -> SourceError {
+        let error = match *fault.fault {
+            Fault::Value(message) => SourceError::data(message),
+            Fault::Malformed(what) => {
+                SourceError::data(format!("PostgreSQL's answer is malformed: {what}"))
+            }
+        };
+        let field = fault.column.and_then(|i| self.plan.schema.fields().get(i));
+        let error = self.place(error);
+        match field {
+            Some(field) => error.in_column(field.name()),
+            None => error,
+        }
+    }
+}
+
+/// The table was described by another connector.
+pub(super) fn foreign_table() -> SourceError {
+    SourceError::internal("the table was not described by this source")
+}
+
+/// Decodes what has arrived, in one go, until a batch is full or there is nothing more yet.
+fn fill(
+    cx: &mut Context<'_>,
+    open: &mut OpenCopy,
+    decoder: &mut CopyDecoder,
+    alarm: &mut Option<Pin<Box<Sleep>>>,
+    bytes: &mut u64,
+) -> Poll<Step> {
+    loop {
+        match open.stream.as_mut().poll_next(cx) {
+            Poll::Ready(Some(Ok(message))) => {
+                *bytes += message.len() as u64;
+                if let Err(fault) = decoder.push(&message) {
+                    return Poll::Ready(Step::Fault(fault));
+                }
+                if decoder.is_full() {
+                    return Poll::Ready(Step::Full);
+                }
+            }
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(Step::Server(error)),
+            Poll::Ready(None) => return Poll::Ready(Step::End),
+            Poll::Pending => {
+                return match alarm {
+                    Some(alarm) => alarm.poll_unpin(cx).map(|()| Step::TimedOut),
+                    None => Poll::Pending,
+                };
+            }
+        }
+    }
+}

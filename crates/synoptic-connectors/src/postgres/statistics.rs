@@ -1,0 +1,235 @@
+//! Estimates from what the server keeps: `pg_class` and `pg_stats`. Never exact.
+
+use std::collections::HashMap;
+
+use datafusion::common::stats::Precision;
+use datafusion::common::{ColumnStatistics, Statistics};
+use datafusion::logical_expr::{Expr, Operator};
+use serde::Deserialize;
+use synoptic_source::{Fragment, TableDef};
+
+use super::discover::PgTable;
+
+/// Bytes of a page that hold rows, and of a row that hold no values, as the server's planner
+/// counts them.
+const PAGE_BYTES: f64 = 8168.0;
+const ROW_OVERHEAD: usize = 28;
+
+/// What is assumed where nothing is known, as the server's planner does.
+const DEFAULT_EQUAL: f64 = 0.005;
+const DEFAULT_RANGE: f64 = 1.0 / 3.0;
+const DEFAULT_OTHER: f64 = 0.25;
+
+/// The kept statistics of table `$2` in schema `$1`, as one JSON text.
+pub(super) const STATISTICS_SQL: &str = "\
+    SELECT pg_catalog.json_build_object(\
+        'parts', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object(\
+                'rows', p.reltuples, 'pages_then', p.relpages, \
+                'pages', CASE WHEN p.relkind IN ('r', 'm') THEN \
+                    pg_catalog.pg_relation_size(p.oid) \
+                    / pg_catalog.current_setting('block_size')::pg_catalog.int8 END)) \
+            FROM pg_catalog.pg_class p \
+            WHERE p.oid = c.oid AND c.relkind <> 'p' \
+            OR c.relkind = 'p' AND p.relkind <> 'p' AND p.oid IN (\
+                SELECT t.relid FROM pg_catalog.pg_partition_tree(c.oid) t)), \
+        'columns', (SELECT pg_catalog.json_object_agg(s.attname, pg_catalog.json_build_object(\
+                'null_fraction', s.null_frac, 'distinct', s.n_distinct, 'width', s.avg_width)) \
+            FROM pg_catalog.pg_stats s \
+            WHERE s.schemaname = n.nspname AND s.tablename = c.relname \
+            AND s.inherited = (c.relkind = 'p')))::text \
+    FROM pg_catalog.pg_class c \
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+    WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'm', 'p', 'f', 'v')";
+
+/// What is known of one table.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Estimates {
+    rows: Option<f64>,
+    columns: HashMap<String, ColumnEstimate>,
+}
+
+#[derive(Deserialize)]
+struct KeptTable {
+    parts: Option<Vec<KeptPart>>,
+    columns: Option<HashMap<String, ColumnEstimate>>,
+}
+
+/// A table, or one partition.
+#[derive(Deserialize)]
+struct KeptPart {
+    /// At the last ANALYZE; −1 before the first (0 on servers before 14).
+    rows: f64,
+    pages_then: f64,
+    /// Now; unknown for tables of other systems.
+    pages: Option<f64>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct ColumnEstimate {
+    null_fraction: f64,
+    /// Positive: how many. Negative: how many per row.
+    distinct: f64,
+    width: f64,
+}
+
+impl Estimates {
+    /// Reads the JSON of [`STATISTICS_SQL`]; what cannot be read is not known.
+    pub fn from_json(json: &str, table: &TableDef) -> Self {
+        let kept: KeptTable = match serde_json::from_str(json) {
+            Ok(kept) => kept,
+            Err(error) => {
+                tracing::debug!(%error, table = %table.name(), "statistics cannot be read");
+                return Self::default();
+            }
+        };
+        let parts = kept.parts.unwrap_or_default();
+        let is_view = table.info.kind == synoptic_source::TableKind::View;
+        let width = row_width(table);
+        let rows = if parts.is_empty() || is_view {
+            None
+        } else {
+            parts.iter().map(|part| part.rows(width)).sum()
+        };
+        Self { rows, columns: kept.columns.unwrap_or_default() }
+    }
+
+    /// For a whole table, in its columns.
+    pub fn table(&self, table: &TableDef) -> Statistics {
+        let all: Vec<usize> = (0..table.schema.fields().len()).collect();
+        self.columns(table, &all, self.rows)
+    }
+
+    /// For what a fragment yields.
+    pub fn fragment(&self, fragment: &Fragment) -> Statistics {
+        let kept: f64 = fragment.filters.iter().map(|filter| self.selectivity(filter)).product();
+        let mut rows = self.rows.map(|rows| rows * kept);
+        if let Some(limit) = fragment.limit {
+            rows = Some(rows.unwrap_or(f64::INFINITY).min(limit as f64));
+        }
+        self.columns(&fragment.table, &fragment.projection, rows)
+    }
+
+    fn columns(&self, table: &TableDef, projection: &[usize], rows: Option<f64>) -> Statistics {
+        let detail = table.detail::<PgTable>();
+        let mut total = Some(0.0);
+        let column_statistics = projection
+            .iter()
+            .map(|&i| {
+                let mut statistics = ColumnStatistics::new_unknown();
+                let Some(column) = detail.and_then(|detail| detail.columns.get(i)) else {
+                    return statistics;
+                };
+                let known = self.columns.get(&column.name);
+                let assumed = column.encoding().assumed_width() as f64;
+                let width = known.map_or(assumed, |known| known.width);
+                let bytes = rows.map(|rows| rows * width);
+                total = total.zip(bytes).map(|(total, bytes)| total + bytes);
+                statistics.byte_size = inexact(bytes);
+                if let (Some(known), Some(rows)) = (known, rows) {
+                    statistics.null_count = inexact(Some(rows * known.null_fraction));
+                    statistics.distinct_count =
+                        inexact(self.distinct(&column.name).map(|n| n.min(rows)));
+                }
+                if !column.nullable {
+                    statistics.null_count = Precision::Inexact(0);
+                }
+                statistics
+            })
+            .collect();
+        Statistics { num_rows: inexact(rows), total_byte_size: inexact(total), column_statistics }
+    }
+
+    fn distinct(&self, column: &str) -> Option<f64> {
+        let distinct = self.columns.get(column)?.distinct;
+        match distinct {
+            n if n > 0.0 => Some(n),
+            n if n < 0.0 => self.rows.map(|rows| (rows * -n).max(1.0)),
+            _ => None,
+        }
+    }
+
+    fn null_fraction(&self, column: &str) -> Option<f64> {
+        self.columns.get(column).map(|column| column.null_fraction)
+    }
+
+    /// The fraction of rows a filter keeps, roughly: it decides join sides, not answers.
+    fn selectivity(&self, filter: &Expr) -> f64 {
+        let fraction = match filter {
+            Expr::BinaryExpr(binary) => match binary.op {
+                Operator::And => self.selectivity(&binary.left) * self.selectivity(&binary.right),
+                Operator::Or => {
+                    let (a, b) = (self.selectivity(&binary.left), self.selectivity(&binary.right));
+                    a + b - a * b
+                }
+                Operator::Eq => self.equal(&binary.left, &binary.right),
+                Operator::NotEq => 1.0 - self.equal(&binary.left, &binary.right),
+                Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq => DEFAULT_RANGE,
+                _ => DEFAULT_OTHER,
+            },
+            Expr::Not(inner) => 1.0 - self.selectivity(inner),
+            Expr::IsNull(inner) => {
+                column(inner).and_then(|c| self.null_fraction(c)).unwrap_or(DEFAULT_EQUAL)
+            }
+            Expr::IsNotNull(inner) => {
+                1.0 - column(inner).and_then(|c| self.null_fraction(c)).unwrap_or(DEFAULT_EQUAL)
+            }
+            Expr::InList(list) => {
+                let one = column(&list.expr).and_then(|c| self.distinct(c));
+                let one = one.map_or(DEFAULT_EQUAL, |distinct| 1.0 / distinct.max(1.0));
+                let any = (one * list.list.len() as f64).min(1.0);
+                if list.negated { 1.0 - any } else { any }
+            }
+            Expr::Between(between) => {
+                let within = DEFAULT_RANGE * DEFAULT_RANGE;
+                if between.negated { 1.0 - within } else { within }
+            }
+            _ => DEFAULT_OTHER,
+        };
+        fraction.clamp(0.0, 1.0)
+    }
+
+    fn equal(&self, left: &Expr, right: &Expr) -> f64 {
+        let name = column(left).or_else(|| column(right));
+        let Some(distinct) = name.and_then(|name| self.distinct(name)) else {
+            return DEFAULT_EQUAL;
+        };
+        let not_null = 1.0 - name.and_then(|name| self.null_fraction(name)).unwrap_or(0.0);
+        not_null / distinct.max(1.0)
+    }
+}
+
+impl KeptPart {
+    /// As the server's planner: the density of then, times the pages of now.
+    fn rows(&self, width: usize) -> Option<f64> {
+        match self.pages {
+            None if self.rows > 0.0 => Some(self.rows),
+            None => None,
+            Some(pages) if self.rows >= 0.0 && self.pages_then > 0.0 => {
+                Some(self.rows / self.pages_then * pages)
+            }
+            Some(pages) => Some(pages * (PAGE_BYTES / (width + ROW_OVERHEAD) as f64)),
+        }
+    }
+}
+
+fn row_width(table: &TableDef) -> usize {
+    let columns = table.detail::<PgTable>().map(|detail| detail.columns.iter());
+    columns.map_or(0, |columns| columns.map(|column| column.encoding().assumed_width()).sum())
+}
+
+fn column(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::Column(column) => Some(&column.name),
+        Expr::Cast(cast) => column(&cast.expr),
+        _ => None,
+    }
+}
+
+fn inexact(value: Option<f64>) -> Precision<usize> {
+    match value {
+        Some(value) if value.is_finite() && value >= 0.0 => {
+            Precision::Inexact(value.round() as usize)
+        }
+        _ => Precision::Absent,
+    }
+}

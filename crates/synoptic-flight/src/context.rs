@@ -1,0 +1,155 @@
+//! Who calls, and how: what the headers of one call say.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use synoptic_types::{Deadline, ErrorCode};
+use tonic::Extensions;
+use tonic::metadata::{KeyAndValueRef, MetadataMap};
+
+use crate::connection::ConnectionInfo;
+use crate::edge::Types;
+use crate::sessions::{COOKIE, ClientSession, Key, Sessions};
+use crate::status::{Fault, Result};
+
+/// Options for one call come in headers of this prefix.
+const OPTION_PREFIX: &str = "x-synoptic-";
+/// Bytes of a client's name that are kept.
+const MAX_CLIENT_BYTES: usize = 200;
+
+/// One call.
+pub(crate) struct Call {
+    /// The client's name.
+    pub(crate) client: String,
+    /// Its session.
+    pub(crate) session: Arc<ClientSession>,
+    /// Options for this call only.
+    pub(crate) overrides: Vec<(String, String)>,
+    /// Which Arrow types the client asked for.
+    pub(crate) types: Types,
+    /// How long the client waits in all, and until when.
+    pub(crate) limit: Option<(Duration, Deadline)>,
+    /// Whether the call named its session itself, by cookie or token.
+    pub(crate) named: bool,
+}
+
+impl Call {
+    /// Reads the headers of a call.
+    ///
+    /// # Errors
+    /// `[INVALID_OPTION]` for a header `x-synoptic-…` that is not text or not known.
+    pub(crate) fn read(
+        sessions: &Sessions,
+        headers: &MetadataMap,
+        extensions: &Extensions,
+    ) -> Result<Self> {
+        let named = session_key(sessions, headers);
+        let connection = extensions.get::<ConnectionInfo>().map_or(0, |info| info.id);
+        let key = named.unwrap_or(Key::Connection(connection));
+        let (overrides, types) = read_options(headers)?;
+        let client = client_name(headers);
+        Ok(Self {
+            session: sessions.get(key, &client),
+            client,
+            overrides,
+            types,
+            limit: read_timeout(headers).and_then(|t| Deadline::after(t).map(|d| (t, d))),
+            named: named.is_some(),
+        })
+    }
+
+    /// The time the client still waits.
+    pub(crate) fn remaining(&self) -> Option<Duration> {
+        self.limit.map(|(_, deadline)| deadline.remaining())
+    }
+
+    /// Ends `work` when the client stops waiting.
+    pub(crate) async fn bounded<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        match self.limit {
+            None => work.await,
+            Some((limit, deadline)) => tokio::time::timeout(deadline.remaining(), work)
+                .await
+                .unwrap_or_else(|_| Err(Fault::timeout(limit))),
+        }
+    }
+}
+
+/// The name a client gives itself: `x-synoptic-client`, else its user agent.
+pub(crate) fn client_name(headers: &MetadataMap) -> String {
+    let name = ["x-synoptic-client", "user-agent"]
+        .into_iter()
+        .find_map(|header| headers.get(header)?.to_str().ok())
+        .unwrap_or("unknown");
+    name.chars().filter(|c| !c.is_control()).take(MAX_CLIENT_BYTES).collect()
+}
+
+/// The token of `authorization: Bearer …` or of the older `auth-token-bin`.
+pub(crate) fn bearer(headers: &MetadataMap) -> Option<String> {
+    if let Some(value) = headers.get("authorization").and_then(|v| v.to_str().ok()) {
+        let (scheme, token) = value.trim().split_once(' ')?;
+        return scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned());
+    }
+    let bytes = headers.get_bin("auth-token-bin")?.to_bytes().ok()?;
+    String::from_utf8(bytes.to_vec()).ok()
+}
+
+fn session_key(sessions: &Sessions, headers: &MetadataMap) -> Option<Key> {
+    let cookies = headers.get_all("cookie").iter().filter_map(|value| value.to_str().ok());
+    let mut tokens = cookies
+        .flat_map(|line| line.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .filter(|(name, _)| *name == COOKIE)
+        .map(|(_, value)| value.trim_matches('"').to_owned())
+        .chain(bearer(headers));
+    tokens.find_map(|token| sessions.read(&token))
+}
+
+fn read_options(headers: &MetadataMap) -> Result<(Vec<(String, String)>, Types)> {
+    let mut overrides = Vec::new();
+    let mut types = Types::default();
+    for entry in headers.iter() {
+        let KeyAndValueRef::Ascii(name, value) = entry else { continue };
+        let Some(option) = name.as_str().strip_prefix(OPTION_PREFIX) else { continue };
+        let invalid =
+            |why: &str| Fault::new(ErrorCode::InvalidOption, format!("header '{name}': {why}"));
+        let Ok(value) = value.to_str() else { return Err(invalid("the value is not ASCII text")) };
+        match option {
+            "client" => {}
+            "types" => {
+                types = match value.trim().to_ascii_lowercase().as_str() {
+                    "native" => Types::Native,
+                    "compatible" | "compat" => Types::Compatible,
+                    _ => return Err(invalid("it takes 'native' or 'compatible'")),
+                }
+            }
+            option => overrides.push((option.replace('-', "_"), value.to_owned())),
+        }
+    }
+    Ok((overrides, types))
+}
+
+/// The header `grpc-timeout`: at most eight digits and a unit.
+///
+/// gRPC's own layer answers CANCELLED at that time; a little earlier we say what happened.
+fn read_timeout(headers: &MetadataMap) -> Option<Duration> {
+    const MARGIN: Duration = Duration::from_millis(5);
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let number: u64 = digits.parse().ok()?;
+    let timeout = match unit {
+        "H" => Duration::from_secs(number * 3600),
+        "M" => Duration::from_secs(number * 60),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return None,
+    };
+    Some(timeout - MARGIN.min(timeout / 4))
+}
+
+#[cfg(test)]
+mod tests;

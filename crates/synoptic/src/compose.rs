@@ -1,0 +1,229 @@
+//! The composition root: the one place where configuration, connectors and engine meet.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use synoptic_catalog::Host;
+use synoptic_config::{Config, ConfigErrors, ServerConfig, SourceConfig};
+use synoptic_engine::{Engine, EngineConfig};
+use synoptic_flight::FlightOptions;
+use synoptic_source::Source;
+use synoptic_types::{QueryOptions, SystemClock};
+
+use crate::cli_error::{CliError, Result};
+
+/// An engine over the sources of `config`. Does no I/O on the sources.
+///
+/// # Errors
+/// When an option of a source is wrong, with file and line, or the spill folder cannot be used.
+pub fn compose(config: &Config) -> Result<Arc<Engine>> {
+    Ok(Composition::new(config)?.engine)
+}
+
+/// An engine and the declared sources it was made of, so that they can be compared and replaced.
+#[derive(Debug)]
+pub struct Composition {
+    engine: Arc<Engine>,
+    sources: Mutex<Vec<OpenSource>>,
+}
+
+/// A source with what it was made from.
+#[derive(Debug, Clone)]
+struct OpenSource {
+    declared: SourceConfig,
+    base_dir: PathBuf,
+    source: Arc<dyn Source>,
+}
+
+/// What a reload did to the sources, by name.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Replaced {
+    /// New names.
+    pub added: Vec<String>,
+    /// Names whose declaration changed.
+    pub changed: Vec<String>,
+    /// Names that are gone.
+    pub removed: Vec<String>,
+}
+
+impl Composition {
+    /// Opens every source and makes the engine.
+    ///
+    /// # Errors
+    /// When an option of a source is wrong, or the spill folder cannot be used.
+    pub fn new(config: &Config) -> Result<Self> {
+        let sources = open_all(config, &[])?;
+        let host = Host::new(sources.iter().map(|open| Arc::clone(&open.source)).collect());
+        let engine_config = engine_config(&config.server, config.query.clone());
+        let engine = Engine::new(engine_config, host, Arc::new(SystemClock))?;
+        Ok(Self { engine, sources: Mutex::new(sources) })
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// Puts the sources of `config` in the place of the present ones. Sources whose declaration
+    /// is the same stay as they are, with their connections and caches.
+    ///
+    /// # Errors
+    /// When an option of a source is wrong; then nothing has changed.
+    pub fn replace_sources(&self, config: &Config) -> Result<Replaced, ConfigErrors> {
+        let mut current = self.sources.lock();
+        let sources = open_all(config, &current)?;
+        let replaced = compare(&current, &sources);
+        self.engine.host().replace(sources.iter().map(|open| Arc::clone(&open.source)).collect());
+        *current = sources;
+        Ok(replaced)
+    }
+}
+
+fn open_all(config: &Config, known: &[OpenSource]) -> Result<Vec<OpenSource>, ConfigErrors> {
+    let mut sources = Vec::with_capacity(config.sources.len());
+    let mut errors = Vec::new();
+    for declared in &config.sources {
+        let same = known
+            .iter()
+            .find(|open| open.declared == *declared && open.base_dir == config.base_dir);
+        if let Some(same) = same {
+            sources.push(same.clone());
+            continue;
+        }
+        let opened = synoptic_connectors::open(
+            &declared.connector,
+            declared.name.clone(),
+            declared.options.clone(),
+            &config.base_dir,
+        );
+        match opened {
+            Ok(source) => sources.push(OpenSource {
+                declared: declared.clone(),
+                base_dir: config.base_dir.clone(),
+                source,
+            }),
+            Err(error) => {
+                errors.push(config.source_error(
+                    declared.name.as_str(),
+                    &error.path,
+                    &error.message,
+                ));
+            }
+        }
+    }
+    if errors.is_empty() {
+        return Ok(sources);
+    }
+    errors.sort_by_key(|error| error.line);
+    Err(ConfigErrors(errors))
+}
+
+fn compare(old: &[OpenSource], new: &[OpenSource]) -> Replaced {
+    let mut replaced = Replaced::default();
+    for open in new {
+        let name = open.declared.name.as_str().to_owned();
+        match old.iter().find(|old| old.declared.name == open.declared.name) {
+            None => replaced.added.push(name),
+            Some(old) if !Arc::ptr_eq(&old.source, &open.source) => replaced.changed.push(name),
+            Some(_) => {}
+        }
+    }
+    let gone = old.iter().filter(|old| new.iter().all(|n| n.declared.name != old.declared.name));
+    replaced.removed = gone.map(|old| old.declared.name.as_str().to_owned()).collect();
+    replaced
+}
+
+fn engine_config(server: &ServerConfig, defaults: QueryOptions) -> EngineConfig {
+    EngineConfig {
+        memory_limit: server.memory_limit,
+        spill_limit: server.spill_limit,
+        spill_dir: server.spill_dir.clone(),
+        target_partitions: server.target_partitions,
+        batch_size: server.batch_size,
+        max_concurrent_queries: server.max_concurrent_queries,
+        query_history: server.query_history,
+        defaults,
+    }
+}
+
+/// The limits of the Flight server as the configuration has them.
+pub fn flight_options(server: &ServerConfig) -> FlightOptions {
+    // The configuration bounds every size below 2 GiB.
+    let bytes = |size: synoptic_types::ByteSize| usize::try_from(size.0).unwrap_or(usize::MAX);
+    FlightOptions {
+        message_bytes: bytes(server.message_size),
+        max_row_bytes: bytes(server.max_row_size),
+        max_request_bytes: bytes(server.max_request_size),
+        ticket_ttl: server.ticket_ttl,
+        planned_ttl: server.plan_ttl,
+        max_planned: server.max_waiting_plans as u64,
+        max_sessions: server.max_sessions as u64,
+        session_idle_ttl: server.session_idle_timeout,
+        max_prepared: server.max_prepared_statements as u64,
+        metadata_timeout: server.metadata_timeout,
+        drain_timeout: server.drain_timeout,
+        max_streams_per_connection: u32::try_from(server.max_streams_per_connection)
+            .unwrap_or(u32::MAX),
+        ..FlightOptions::default()
+    }
+}
+
+impl From<ConfigErrors> for CliError {
+    fn from(errors: ConfigErrors) -> Self {
+        Self::Failed(errors.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn config(folder: &Path, sources: &[(&str, &str)]) -> Config {
+        let sources = sources.iter().map(|(name, file)| {
+            format!("[sources.{name}]\nconnector = 'sqlite'\npath = '{file}'\n")
+        });
+        let text = sources.collect::<String>();
+        Config::parse(&text, folder, &synoptic_connectors::names()).expect("valid")
+    }
+
+    #[test]
+    fn the_defaults_of_flight_are_those_of_the_configuration() {
+        let ours = flight_options(&ServerConfig::default());
+        assert_eq!(format!("{ours:?}"), format!("{:?}", FlightOptions::default()));
+    }
+
+    #[tokio::test]
+    async fn a_reload_keeps_what_did_not_change() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for file in ["a.db", "b.db", "c.db"] {
+            rusqlite::Connection::open(folder.path().join(file))
+                .and_then(|db| db.execute_batch("CREATE TABLE t (x INTEGER)"))
+                .expect("a database");
+        }
+        let before = config(folder.path(), &[("a", "a.db"), ("b", "b.db"), ("gone", "c.db")]);
+        let composition = Composition::new(&before).expect("composed");
+        let kept = Arc::clone(&composition.sources.lock()[0].source);
+        let after = config(folder.path(), &[("a", "a.db"), ("b", "c.db"), ("new", "c.db")]);
+        let replaced = composition.replace_sources(&after).expect("replaced");
+        let names = |names: &[&str]| names.iter().map(|&n| n.to_owned()).collect::<Vec<_>>();
+        assert_eq!(
+            replaced,
+            Replaced { added: names(&["new"]), changed: names(&["b"]), removed: names(&["gone"]) }
+        );
+        assert!(Arc::ptr_eq(&kept, &composition.sources.lock()[0].source));
+        assert_eq!(composition.engine().catalogs(), ["a", "b", "new", "synoptic"]);
+    }
+
+    #[test]
+    fn a_wrong_option_has_its_line() {
+        let text = "[sources.s]\nconnector = 'sqlite'\npaht = 'a.db'\n";
+        let config =
+            Config::parse(text, Path::new("."), &synoptic_connectors::names()).expect("valid");
+        let error = compose(&config).expect_err("an unknown option").to_string();
+        assert!(error.starts_with("synoptic.toml:3: key 'sources.s.paht' is unknown"), "{error}");
+        assert!(error.contains("'path'"), "{error}");
+    }
+}

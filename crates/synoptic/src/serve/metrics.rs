@@ -1,0 +1,101 @@
+//! The engine's state in Prometheus' text format.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use synoptic_engine::{Engine, QueryState};
+
+const STATES: [QueryState; 5] = [
+    QueryState::Planned,
+    QueryState::Running,
+    QueryState::Done,
+    QueryState::Failed,
+    QueryState::Cancelled,
+];
+
+/// Every metric, as `/metrics` answers.
+pub(super) fn render(engine: &Arc<Engine>) -> String {
+    let queries = engine.queries();
+    let config = engine.config();
+    let mut page = Page::default();
+    page.family(
+        "synoptic_queries",
+        "Queries that system.queries shows: all that live and the last server.query_history that \
+         ended.",
+    );
+    for state in STATES {
+        let count = queries.iter().filter(|query| query.state == state).count();
+        page.sample("synoptic_queries", &format!("state=\"{}\"", state.as_str()), count);
+    }
+    let live = |state| matches!(state, QueryState::Planned | QueryState::Running);
+    let live = queries.iter().filter(|query| live(query.state));
+    let (mut delivered, mut read, mut bytes, mut oldest) = (0, 0, 0, 0.0_f64);
+    for query in live {
+        delivered += query.rows;
+        read += query.receipt.scans.iter().map(|scan| scan.rows).sum::<u64>();
+        bytes += query.receipt.scans.iter().map(|scan| scan.bytes).sum::<u64>();
+        oldest = oldest.max(query.elapsed.as_secs_f64());
+    }
+    page.gauge(
+        "synoptic_live_query_rows_delivered",
+        "Rows that live queries have delivered so far.",
+        delivered,
+    );
+    page.gauge(
+        "synoptic_live_query_source_rows",
+        "Rows that live queries have read from sources so far.",
+        read,
+    );
+    page.gauge(
+        "synoptic_live_query_source_bytes",
+        "Bytes that live queries have read from sources so far.",
+        bytes,
+    );
+    page.gauge("synoptic_oldest_query_seconds", "Age of the oldest live query.", oldest);
+    page.gauge(
+        "synoptic_max_concurrent_queries",
+        "Queries that may run at once.",
+        config.max_concurrent_queries,
+    );
+    page.gauge(
+        "synoptic_memory_reserved_bytes",
+        "Memory that queries have reserved for sorts, joins and aggregates.",
+        engine.memory_reserved(),
+    );
+    page.gauge(
+        "synoptic_memory_limit_bytes",
+        "Memory that queries may reserve in all.",
+        config.memory_limit.0,
+    );
+    page.gauge("synoptic_sources", "Sources.", engine.host().snapshot().sources().count());
+    if let Some(bytes) = resident_bytes() {
+        page.gauge("process_resident_memory_bytes", "Resident memory of the process.", bytes);
+    }
+    page.0
+}
+
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn family(&mut self, name: &str, help: &str) {
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} gauge");
+    }
+
+    fn sample(&mut self, name: &str, labels: &str, value: impl std::fmt::Display) {
+        let _ = writeln!(self.0, "{name}{{{labels}}} {value}");
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {
+        self.family(name, help);
+        let _ = writeln!(self.0, "{name} {value}");
+    }
+}
+
+/// Linux only; other systems leave the metric out.
+fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}

@@ -1,0 +1,180 @@
+//! Projection, filters, limits, batches, and what the server is sent.
+
+use datafusion::common::stats::Precision;
+use datafusion::prelude::{Expr, col, lit};
+use futures::TryStreamExt;
+use synoptic_source::{Fragment, Pushdown};
+
+use super::{Db, Run, read, rows, texts};
+
+const PEOPLE: &str = "\
+    CREATE TABLE people (id int PRIMARY KEY, name text NOT NULL, age int, code char(5)); \
+    INSERT INTO people SELECT i, 'name ' || i, NULLIF(i % 10, 0), 'c' || i % 7 \
+        FROM generate_series(1, 1000) i; \
+    ANALYZE people;";
+
+#[tokio::test]
+async fn the_text_is_one_copy_with_everything_in_it() {
+    let db = Db::new(PEOPLE).await;
+    let filters = vec![col("age").gt(lit(3)), col("name").eq(lit("it's"))];
+    let table = db.table("people").await;
+    for filter in &filters {
+        assert_eq!(db.source.pushdown(&table, filter), Pushdown::Exact, "{filter}");
+    }
+    let fragment = Fragment { table, projection: vec![1, 0], filters, limit: Some(5) };
+    let run = Run::new(&db.source);
+    let scan = run.prepare(fragment).await;
+    assert_eq!(
+        scan.remote_text(),
+        format!(
+            "/* synoptic query_id={} */ COPY (SELECT \"name\", \"id\" FROM \"public\".\"people\" \
+             WHERE \"age\" > 3 AND \"name\" = 'it''s'::text LIMIT 5) TO STDOUT (FORMAT BINARY)",
+            run.statement.query_id
+        )
+    );
+    assert_eq!(scan.partitions(), 1);
+    let schema = scan.schema();
+    let names: Vec<_> =
+        schema.fields().iter().map(|f| (f.name().as_str(), f.is_nullable())).collect();
+    assert_eq!(names, [("name", false), ("id", false)]);
+}
+
+#[tokio::test]
+async fn filters_and_limits_are_applied_at_the_server() {
+    let db = Db::new(PEOPLE).await;
+    let table = db.table("people").await;
+    let read_with = async |filters: Vec<Expr>, limit| {
+        let fragment = Fragment { filters, limit, ..Fragment::table(table.clone()) };
+        rows(&read(&db.source, fragment).await.expect("it is read"))
+    };
+    assert_eq!(read_with(vec![col("age").is_null()], None).await, 100);
+    assert_eq!(read_with(vec![col("age").eq(lit(4)), col("id").lt(lit(100))], None).await, 10);
+    assert_eq!(read_with(vec![], Some(7)).await, 7);
+    assert_eq!(read_with(vec![col("id").gt(lit(995))], Some(7)).await, 5);
+    assert_eq!(read_with(vec![col("id").eq(lit(-1))], None).await, 0);
+    // Padded text is compared here.
+    assert!(matches!(db.source.pushdown(&table, &col("code").eq(lit("c1"))), Pushdown::No(_)));
+}
+
+#[tokio::test]
+async fn rows_are_counted_without_columns() {
+    let db = Db::new(PEOPLE).await;
+    let table = db.table("people").await;
+    let run = Run::new(&db.source);
+    let fragment = Fragment { projection: vec![], ..Fragment::table(table) };
+    let batches: Vec<_> = run.start(fragment).await.try_collect().await.unwrap();
+    assert_eq!(rows(&batches), 1000);
+    assert_eq!(batches[0].num_columns(), 0);
+    assert_eq!(run.counters.rows(), 1000);
+    assert!(run.counters.bytes() > 0);
+}
+
+#[tokio::test]
+async fn batches_have_the_size_that_was_asked_for() {
+    let db = Db::new(PEOPLE).await;
+    let mut run = Run::new(&db.source);
+    run.batch_size = 300;
+    let table = db.table("people").await;
+    let batches: Vec<_> = run.start(Fragment::table(table)).await.try_collect().await.unwrap();
+    let sizes: Vec<_> = batches.iter().map(|batch| batch.num_rows()).collect();
+    assert_eq!(sizes, [300, 300, 300, 100]);
+}
+
+#[tokio::test]
+async fn tables_without_rows_or_columns_are_read() {
+    let db = Db::new(
+        "CREATE TABLE empty (i int); CREATE TABLE nothing (); \
+                      INSERT INTO nothing DEFAULT VALUES; INSERT INTO nothing DEFAULT VALUES",
+    )
+    .await;
+    assert_eq!(rows(&db.read("empty").await.unwrap()), 0);
+    assert_eq!(rows(&db.read("nothing").await.unwrap()), 2);
+}
+
+#[tokio::test]
+async fn names_of_every_kind_are_quoted() {
+    let long = "ä".repeat(31) + "x";
+    assert_eq!(long.len(), 63);
+    let db = Db::new(&format!(
+        "CREATE SCHEMA \"Mixed Case\"; \
+         CREATE TABLE \"Mixed Case\".\"select\" (\"User\" int, \"a\"\"b\" int, \"from\" text, \
+             \"{long}\" int, \"x'y\\z\" int); \
+         INSERT INTO \"Mixed Case\".\"select\" VALUES (1, 2, 'three', 4, 5); \
+         CREATE TABLE \"{long}\" (i int); INSERT INTO \"{long}\" VALUES (6); \
+         CREATE TABLE \"it's; DROP TABLE x --\" (i int); \
+         INSERT INTO \"it's; DROP TABLE x --\" VALUES (7)"
+    ))
+    .await;
+    let table = db.table("Mixed Case.select").await;
+    let fragment = Fragment {
+        filters: vec![
+            Expr::Column(datafusion::common::Column::new_unqualified("User")).eq(lit(1)),
+            Expr::Column(datafusion::common::Column::new_unqualified("a\"b")).eq(lit(2)),
+        ],
+        ..Fragment::table(table)
+    };
+    let batches = read(&db.source, fragment).await.unwrap();
+    for (name, value) in
+        [("User", "1"), ("a\"b", "2"), ("from", "three"), (&long, "4"), ("x'y\\z", "5")]
+    {
+        assert_eq!(texts(&batches, name), [value], "{name}");
+    }
+    assert_eq!(texts(&db.read(&long).await.unwrap(), "i"), ["6"]);
+    assert_eq!(texts(&db.read("it's; DROP TABLE x --").await.unwrap(), "i"), ["7"]);
+}
+
+#[tokio::test]
+async fn wide_rows_make_small_batches() {
+    let db = Db::new(
+        "CREATE TABLE wide (i int, t text); ALTER TABLE wide ALTER t SET STORAGE EXTERNAL; \
+         INSERT INTO wide SELECT i, repeat('x', 1000000) FROM generate_series(1, 60) i",
+    )
+    .await;
+    let batches = db.read("wide").await.unwrap();
+    assert_eq!(rows(&batches), 60);
+    assert!(batches.iter().all(|batch| batch.get_array_memory_size() < 12_000_000));
+}
+
+#[tokio::test]
+async fn estimates_come_from_the_server() {
+    let db = Db::new(&format!(
+        "{PEOPLE} CREATE TABLE fresh (i int, t text); \
+         INSERT INTO fresh SELECT i, 'x' FROM generate_series(1, 10000) i; \
+         CREATE VIEW seen AS SELECT * FROM people; \
+         CREATE TABLE parts (i int) PARTITION BY RANGE (i); \
+         CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (500); \
+         CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM (500) TO (2000); \
+         INSERT INTO parts SELECT i FROM generate_series(0, 1999) i; ANALYZE parts_1, parts_2"
+    ))
+    .await;
+    let estimate = async |name: &str| {
+        let table = db.table(name).await;
+        db.source.statistics(&table).await.expect("there are statistics")
+    };
+    let people = estimate("people").await;
+    assert_eq!(people.num_rows, Precision::Inexact(1000));
+    assert_eq!(people.column_statistics[0].distinct_count, Precision::Inexact(1000));
+    assert_eq!(people.column_statistics[2].null_count, Precision::Inexact(100));
+    assert_eq!(people.column_statistics[2].distinct_count, Precision::Inexact(9));
+    assert!(people.column_statistics.iter().all(|c| c.sum_value == Precision::Absent));
+    assert_eq!(estimate("parts").await.num_rows, Precision::Inexact(2000));
+    assert_eq!(estimate("seen").await.num_rows, Precision::Absent);
+    // Never analyzed: guessed from its size.
+    match estimate("fresh").await.num_rows {
+        Precision::Inexact(rows) => assert!((2_000..50_000).contains(&rows), "{rows}"),
+        other => panic!("{other:?}"),
+    }
+
+    let table = db.table("people").await;
+    let run = Run::new(&db.source);
+    let scan = |filters, limit| {
+        run.prepare(Fragment { filters, limit, projection: vec![2], table: table.clone() })
+    };
+    let equal = scan(vec![col("id").eq(lit(5))], None).await.statistics();
+    assert_eq!(equal.num_rows, Precision::Inexact(1));
+    assert_eq!(equal.column_statistics.len(), 1);
+    let null = scan(vec![col("age").is_null()], None).await.statistics();
+    assert_eq!(null.num_rows, Precision::Inexact(100));
+    let limited = scan(vec![], Some(10)).await.statistics();
+    assert_eq!(limited.num_rows, Precision::Inexact(10));
+}
