@@ -83,3 +83,20 @@ fn actual_edges(root: &Path) -> Edges {
         })
         .collect()
 }
+
+#[test]
+fn every_invariant_names_a_test_that_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the root");
+    let text = fs::read_to_string(root.join("crates/README.md")).expect("crates/README.md");
+    let section = text.split("\n## ").find(|section| section.starts_with("Invariants"));
+    let rows = section.expect("a section 'Invariants'").lines();
+    let mut seen = 0;
+    for row in rows.filter(|line| line.starts_with("| ")).skip(1) {
+        let names: Vec<_> = row.split('`').skip(1).step_by(2).collect();
+        let [.., file, test] = names[..] else { panic!("no file and test in: {row}") };
+        let code = fs::read_to_string(root.join(file)).unwrap_or_else(|e| panic!("{file}: {e}"));
+        assert!(code.contains(&format!("fn {test}(")), "{file} has no test {test}");
+        seen += 1;
+    }
+    assert!(seen >= 10, "the table was not found");
+}

@@ -348,7 +348,7 @@ async fn filters_and_dynamic_filters_skip_bytes() {
         some.prepared.remote_text()
     );
     let got = some.all(&[]).await.expect("read");
-    assert!((1..=1000).contains(&got.num_rows()), "{}", got.num_rows());
+    assert!((1..=2048).contains(&got.num_rows()), "{}", got.num_rows());
     assert!(some.counters.bytes() * 10 < whole.counters.bytes());
 
     // A projection reads fewer bytes; a limit reads fewer still.
@@ -424,7 +424,6 @@ async fn poisoned_files_are_data_errors() {
         let text = error.to_string();
         assert!(text.contains(file) && text.contains("source 'lake'"), "{text}");
     };
-    std::panic::set_hook(Box::new(|_| {}));
     for (file, bytes) in &good {
         let path = folder.path().join(file);
         let table = file.split('.').next().expect("a stem");
@@ -454,7 +453,6 @@ async fn poisoned_files_are_data_errors() {
         fs::write(&path, bytes).expect("written");
         read(&source, table).await.expect("the next statement is fine");
     }
-    let _ = std::panic::take_hook();
 }
 
 #[tokio::test(flavor = "multi_thread")]

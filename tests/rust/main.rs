@@ -4,3 +4,4 @@ mod engine;
 mod slt;
 mod postgres;
 mod files;
+mod conformance;

@@ -13,6 +13,9 @@ use crate::logging::{self, Verbosity};
 /// The configuration that is used when `-c` is not given.
 const DEFAULT_CONFIG: &str = "synoptic.toml";
 
+/// Worker threads beyond one per core.
+const EXTRA_WORKERS: usize = 4;
+
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 the query or check failed, 2 wrong usage. \
                           Logs go to stderr; RUST_LOG or --log choose what is logged.";
 
@@ -125,7 +128,11 @@ fn run(cli: Cli) -> Result<()> {
     logging::init(cli.log.as_deref(), verbosity)?;
     // Whoever uses TLS finds one provider. An error says that there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        // A plan may compute for long without a pause in as many tasks as there are cores; the
+        // threads beyond them let the rest go on meanwhile.
+        .worker_threads(cores + EXTRA_WORKERS)
         .enable_all()
         .build()
         .map_err(|error| CliError::io("start the async runtime", &error))?;

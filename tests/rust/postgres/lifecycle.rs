@@ -10,7 +10,8 @@ use super::{Db, Run, assert_error, first_error, open, rows, table};
 
 /// Rows without end, and one that takes its time.
 const ENDLESS: &str = "\
-    CREATE VIEW endless AS SELECT i, repeat('x', 100) AS t FROM generate_series(1, 500000000) i; \
+    CREATE VIEW endless AS SELECT i, repeat('x', 100) AS t \
+         FROM (SELECT generate_series(1, 500000000) AS i) s; \
     CREATE VIEW asleep AS SELECT i, pg_sleep(30)::text AS t FROM generate_series(1, 2) i; \
     CREATE TABLE small AS SELECT i, 'y' AS t FROM generate_series(1, 10) i;";
 

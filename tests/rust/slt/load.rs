@@ -19,7 +19,10 @@ use super::tables::{Column, Table, bytes};
 /// DataFusion over tables in memory, in the schema `src` of its default catalog.
 pub fn plain(tables: &[Table]) -> SessionContext {
     let mut config = SessionConfig::new().with_target_partitions(2);
-    config.options_mut().sql_parser.dialect = datafusion::common::config::Dialect::PostgreSQL;
+    let parser = &mut config.options_mut().sql_parser;
+    parser.dialect = datafusion::common::config::Dialect::PostgreSQL;
+    // 1.5 is exact, as in PostgreSQL.
+    parser.parse_float_as_decimal = true;
     let context = SessionContext::new_with_config(config);
     let schema = Arc::new(MemorySchemaProvider::new());
     for table in tables {

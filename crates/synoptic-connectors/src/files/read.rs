@@ -245,14 +245,14 @@ async fn arrow(
     mut file: PartitionedFile,
     object: Object,
 ) -> Result<Batches, Failed> {
-    const MAGIC: &[u8] = b"ARROW1";
     let (store, location) = (&reading.store, &reading.location);
-    let (head, _) = schema::head(store, location, &object, Format::Arrow, MAGIC.len()).await?;
+    let (head, _) =
+        schema::head(store, location, &object, Format::Arrow, schema::ARROW_MAGIC.len()).await?;
     let own = schema::arrow_schema(store, &object, location).await?;
     let names: Vec<String> = own.fields().iter().map(|field| field.name().clone()).collect();
     let placed = Placed::new(&reading, &file, &names);
     let columns = placed.file_columns();
-    if !head.starts_with(MAGIC) {
+    if !head.starts_with(schema::ARROW_MAGIC) {
         if !take_whole(&mut file) {
             return Ok(stream::empty().boxed());
         }
@@ -508,7 +508,8 @@ fn csv_failed(e: DataFusionError, names: &[String], shown: &str) -> Failed {
     })();
     match found {
         Some((value, data_type, column, line)) => {
-            let message = format!("'{value}' in line {line} is not a {data_type}");
+            // The reader counts lines from 0.
+            let message = format!("'{value}' in line {} is not a {data_type}", line + 1);
             Failed::Told(error::data(shown, message).in_column(column.clone()))
         }
         None => Failed::Reader(e),

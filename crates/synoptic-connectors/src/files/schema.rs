@@ -4,14 +4,19 @@ use std::io::Cursor;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
+use arrow::error::ArrowError;
+use arrow::ipc::convert::fb_to_schema;
+use arrow::ipc::reader::{StreamDecoder, read_footer_length};
+use arrow::ipc::root_as_footer;
 use bytes::Bytes;
 use datafusion::datasource::file_format::FileFormat;
-use datafusion::datasource::file_format::arrow::ArrowFormat;
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::datasource::file_format::json::JsonFormat;
 use datafusion::datasource::file_format::parquet::transform_schema_to_view;
 use datafusion::datasource::physical_plan::parquet::Int96Coercer;
+use datafusion::error::Result as DfResult;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::parquet::arrow::parquet_to_arrow_schema;
 use futures::{FutureExt, StreamExt, TryStreamExt};
@@ -156,25 +161,65 @@ async fn parquet_schema(looking: &Looking<'_>, object: &Object) -> Result<Schema
     }
 }
 
-/// The schema inside one Arrow file or stream.
+/// How an Arrow IPC file begins and ends; a stream does not.
+pub const ARROW_MAGIC: &[u8] = b"ARROW1";
+
+/// The schema inside one Arrow file or stream. DataFusion's own inference expects a file that
+/// comes as a stream of bytes to have 8 bytes before its schema; newer writers have 64.
 pub async fn arrow_schema(
     store: &Arc<PinnedStore>,
     object: &Object,
     location: &Location,
 ) -> Result<SchemaRef> {
-    let session = session();
-    let objects = [object.meta.clone()];
-    let dyn_store = Arc::clone(store) as Arc<dyn ObjectStore>;
-    let format = ArrowFormat;
-    let inferred = format.infer_schema(&session, &dyn_store, &objects);
-    match AssertUnwindSafe(inferred).catch_unwind().await {
-        Ok(Ok(schema)) => Ok(schema),
-        Ok(Err(e)) => {
+    let read = AssertUnwindSafe(async {
+        let (head, _) = head(store, location, object, Format::Arrow, ARROW_MAGIC.len()).await?;
+        let schema = if head.starts_with(ARROW_MAGIC) {
+            arrow_file_schema(store, object).await
+        } else {
+            arrow_stream_schema(store, object).await
+        };
+        schema.map_err(|e| {
             let told = store.take_failure();
-            Err(told.unwrap_or_else(|| error::content(&e, &object.shown, location)))
-        }
+            told.unwrap_or_else(|| error::content(&e, &object.shown, location))
+        })
+    });
+    match read.catch_unwind().await {
+        Ok(schema) => schema,
         Err(_) => Err(error::data(&object.shown, "is not an Arrow file")),
     }
+}
+
+async fn arrow_file_schema(store: &PinnedStore, object: &Object) -> DfResult<SchemaRef> {
+    const TRAILER: u64 = 10;
+    let corrupt = || ArrowError::IpcError("it has no footer".to_owned());
+    let end = object.meta.size.checked_sub(TRAILER).ok_or_else(corrupt)?;
+    let fetch = async |range: std::ops::Range<u64>| {
+        let options = GetOptions::new().with_range(Some(range));
+        store.get_opts(&object.meta.location, options).await?.bytes().await
+    };
+    let trailer: [u8; 10] =
+        fetch(end..object.meta.size).await?.as_ref().try_into().map_err(|_| corrupt())?;
+    let length = u64::try_from(read_footer_length(trailer)?).map_err(|_| corrupt())?;
+    let start = end.checked_sub(length).ok_or_else(corrupt)?;
+    let footer = fetch(start..end).await?;
+    let footer = root_as_footer(&footer).map_err(|e| ArrowError::IpcError(e.to_string()))?;
+    Ok(Arc::new(fb_to_schema(footer.schema().ok_or_else(corrupt)?)))
+}
+
+async fn arrow_stream_schema(store: &PinnedStore, object: &Object) -> DfResult<SchemaRef> {
+    let got = store.get_opts(&object.meta.location, GetOptions::new()).await?;
+    let mut chunks = got.into_stream();
+    let mut decoder = StreamDecoder::new();
+    while let Some(chunk) = chunks.try_next().await? {
+        let mut buffer = Buffer::from(chunk);
+        while !buffer.is_empty() && decoder.schema().is_none() {
+            decoder.decode(&mut buffer)?;
+        }
+        if let Some(schema) = decoder.schema() {
+            return Ok(schema);
+        }
+    }
+    Err(ArrowError::IpcError("it has no schema".to_owned()).into())
 }
 
 async fn csv_schema(looking: &Looking<'_>, csv: &CsvOptions, object: &Object) -> Result<Schema> {

@@ -191,6 +191,10 @@ impl Scan {
                 poll_fn(|cx| fill(cx, &mut open, &mut decoder, &mut alarm, &mut bytes)).await;
             self.counters.add_bytes(bytes);
             match step {
+                // A server that is never slower than we are never lets us look at the alarm.
+                Step::Full if deadline.is_some_and(|at| at.remaining().is_zero()) => {
+                    return Err(self.place(timed_out()));
+                }
                 Step::Full => {
                     if let Some(batch) = decoder.take_batch().map_err(|e| self.fault(e))? {
                         self.send(sender, batch, deadline).await?;

@@ -137,6 +137,20 @@ fn moment(value: i64, unit: TimeUnit, zoned: bool) -> Result<Plain<'static>, Rea
     Ok(if zoned { Plain::Moment(naive) } else { Plain::Timestamp(naive) })
 }
 
+/// See [`super::timestamp_date`]. Finer than a microsecond does not matter to a date.
+pub(crate) fn timestamp_date(value: &ScalarValue) -> Option<(NaiveDate, bool)> {
+    use ScalarValue as S;
+    let (nanos, zone) = match value {
+        S::TimestampSecond(Some(v), zone) => (i128::from(*v) * 1_000_000_000, zone),
+        S::TimestampMillisecond(Some(v), zone) => (i128::from(*v) * 1_000_000, zone),
+        S::TimestampMicrosecond(Some(v), zone) => (i128::from(*v) * 1000, zone),
+        S::TimestampNanosecond(Some(v), zone) => (i128::from(*v), zone),
+        _ => return None,
+    };
+    let days = i32::try_from(nanos.div_euclid(86_400_000_000_000)).ok()?;
+    Some((date(days).ok()?, zone.is_some()))
+}
+
 /// A date as ISO 8601: `2024-01-05`.
 pub(crate) fn date_text(date: NaiveDate) -> String {
     format!("{:04}-{:02}-{:02}", date.year(), date.month(), date.day())

@@ -71,9 +71,6 @@ pub(crate) trait Columns {
 
 /// What differs between the SQL of sources. See `postgres.rs` and `sqlite.rs`.
 pub(crate) trait Dialect: Send + Sync {
-    /// The name a reader knows.
-    fn name(&self) -> &'static str;
-
     /// The functions a rendered filter may call, by DataFusion's names.
     fn functions(&self) -> &'static [&'static str];
 
@@ -119,6 +116,12 @@ pub(crate) trait Dialect: Send + Sync {
 
     /// A condition on whether `needle` occurs in `haystack`.
     fn contains(&self, haystack: &Operand, needle: &Operand) -> String;
+}
+
+/// The date of a timestamp literal, and whether the literal has a time zone (the date is then
+/// that in UTC). Years 1 to 9999.
+pub(crate) fn timestamp_date(value: &ScalarValue) -> Option<(chrono::NaiveDate, bool)> {
+    literal::timestamp_date(value)
 }
 
 /// Renders `expr`, a condition over columns of `schema`, as SQL text without a leading `WHERE`.

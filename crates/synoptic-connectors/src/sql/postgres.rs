@@ -17,10 +17,6 @@ pub(crate) static POSTGRES: PostgresDialect = PostgresDialect;
 pub(crate) struct PostgresDialect;
 
 impl Dialect for PostgresDialect {
-    fn name(&self) -> &'static str {
-        "PostgreSQL"
-    }
-
     fn functions(&self) -> &'static [&'static str] {
         &["abs", "character_length", "coalesce", "contains", "nullif", "starts_with"]
     }

@@ -23,10 +23,6 @@ pub(crate) static SQLITE: SqliteDialect = SqliteDialect;
 pub(crate) struct SqliteDialect;
 
 impl Dialect for SqliteDialect {
-    fn name(&self) -> &'static str {
-        "SQLite"
-    }
-
     fn functions(&self) -> &'static [&'static str] {
         &["abs", "coalesce", "contains", "nullif", "starts_with"]
     }
@@ -44,7 +40,7 @@ impl Dialect for SqliteDialect {
                 )));
             }
             Some(Class::Decimal { .. }) if !facts.collation_is_binary => None,
-            Some(Class::Timestamp) => {
+            Some(Class::Timestamp | Class::Moment) => {
                 return Err(Reason::DifferentMeaning(format!(
                     "column {name} holds timestamps as text in several forms"
                 )));

@@ -1,4 +1,35 @@
-//! The `sqlite` connector.
+//! The `sqlite` connector: one database file, read only. See this folder's `README.md`.
+//!
+//! ```text
+//! source.rs      Source: what the engine calls
+//!   options.rs   declared → checked
+//!   meta.rs      one thread for descriptions and statistics
+//!     discover.rs, statistics.rs, types.rs
+//!   filter.rs    which filters go to SQLite, exactly or to skip rows
+//!   snapshot.rs  one thread, connection and read transaction for each statement
+//!     worker.rs  what that thread does
+//!     decode.rs, parse.rs   values → Arrow, strictly
+//!   scan.rs      a prepared scan and its stream
+//! connection.rs, error.rs   used by all
+//! ```
+
+mod connection;
+mod decode;
+mod discover;
+mod error;
+mod filter;
+mod meta;
+mod options;
+mod parse;
+mod scan;
+mod snapshot;
+mod source;
+mod statistics;
+mod types;
+mod worker;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -7,6 +38,7 @@ use synoptic_source::Source;
 use crate::options::{Declared, OptionsError};
 
 /// Checks the options and makes the source.
-pub fn open(_declared: Declared) -> Result<Arc<dyn Source>, OptionsError> {
-    unimplemented!()
+pub fn open(declared: Declared) -> Result<Arc<dyn Source>, OptionsError> {
+    let options = options::Options::check(&declared)?;
+    Ok(Arc::new(source::SqliteSource::new(declared.name, options)))
 }

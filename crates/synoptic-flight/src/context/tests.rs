@@ -1,1 +1,75 @@
+use synoptic_types::ErrorCode;
+use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, BinaryMetadataValue};
 
+use super::*;
+
+fn headers(entries: &[(&str, &str)]) -> MetadataMap {
+    let mut headers = MetadataMap::new();
+    for (name, value) in entries {
+        let name: AsciiMetadataKey = name.parse().expect("a name");
+        let value: AsciiMetadataValue = value.parse().expect("a value");
+        headers.append(name, value);
+    }
+    headers
+}
+
+#[test]
+fn options_come_with_dashes_or_underscores() {
+    let (overrides, types) = read_options(&headers(&[
+        ("x-synoptic-max-staleness", "5s"),
+        ("x-synoptic-on_unmet", "stale"),
+        ("x-synoptic-client", "me"),
+        ("x-other", "x"),
+    ]))
+    .expect("options");
+    let overrides: Vec<_> = overrides.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    assert!(overrides.contains(&("max_staleness", "5s")), "{overrides:?}");
+    assert!(overrides.contains(&("on_unmet", "stale")), "{overrides:?}");
+    assert_eq!((overrides.len(), types), (2, Types::Compatible));
+}
+
+#[test]
+fn types_are_chosen_by_header() {
+    let types = |value| read_options(&headers(&[("x-synoptic-types", value)])).map(|(_, t)| t);
+    assert_eq!(types("native").expect("native"), Types::Native);
+    assert_eq!(types("Compatible").expect("compatible"), Types::Compatible);
+    let fault = types("fast").expect_err("neither");
+    assert_eq!(fault.code(), ErrorCode::InvalidOption);
+    assert!(fault.message().contains("x-synoptic-types"), "{}", fault.message());
+}
+
+#[test]
+fn the_scheme_of_a_token_may_be_written_in_any_case() {
+    for value in ["Bearer abc", "bearer abc", "BEARER  abc "] {
+        assert_eq!(bearer(&headers(&[("authorization", value)])).as_deref(), Some("abc"));
+    }
+    for value in ["Basic abc", "abc", ""] {
+        assert_eq!(bearer(&headers(&[("authorization", value)])), None);
+    }
+    let mut old = MetadataMap::new();
+    old.insert_bin("auth-token-bin", BinaryMetadataValue::from_bytes(b"abc"));
+    assert_eq!(bearer(&old).as_deref(), Some("abc"));
+}
+
+#[test]
+fn timeouts_of_grpc() {
+    let timeout = |value| read_timeout(&headers(&[("grpc-timeout", value)]));
+    let millis = |ms| Some(Duration::from_millis(ms));
+    assert_eq!(timeout("1S"), millis(995));
+    assert_eq!(timeout("100m"), millis(95));
+    assert_eq!(timeout("4m"), millis(3));
+    assert_eq!(timeout("1H"), millis(3_599_995));
+    for wrong in ["", "1", "S", "1x", "123456789S", "-1S", "1.5S"] {
+        assert_eq!(timeout(wrong), None, "{wrong}");
+    }
+    assert_eq!(read_timeout(&MetadataMap::new()), None);
+}
+
+#[test]
+fn a_client_has_a_name_without_end_or_control() {
+    let long = "x".repeat(10_000);
+    assert_eq!(client_name(&headers(&[("user-agent", &long)])).len(), MAX_CLIENT_BYTES);
+    let both = headers(&[("user-agent", "grpc-c++"), ("x-synoptic-client", "report")]);
+    assert_eq!(client_name(&both), "report");
+    assert_eq!(client_name(&MetadataMap::new()), "unknown");
+}

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! DIR/portfolio.db             SQLite: owners, accounts, instruments, trades, splits, positions, cash
-//! DIR/market/prices/*.parquet  daily prices, one file per share
+//! DIR/market/prices/symbol=*/  daily prices: Parquet, one file per share
 //! DIR/fx/rates.csv             the ECB's reference rates
 //! DIR/synoptic.toml            the configuration that names the three
 //! ```
@@ -36,7 +36,7 @@ pub fn build(dir: &Path, listen: &str) -> Result<PathBuf> {
     let mut files = Vec::new();
     portfolio::write(&staging.file("portfolio.db", &mut files)?, &prices)?;
     for bars in prices.chunk_by(|a, b| a.symbol == b.symbol) {
-        let name = format!("market/prices/{}.parquet", bars[0].symbol);
+        let name = format!("market/prices/symbol={}/daily.parquet", bars[0].symbol);
         market::write(&staging.file(&name, &mut files)?, bars)?;
     }
     fx::write(&staging.file("fx/rates.csv", &mut files)?, &raw::fixings()?)?;
@@ -66,7 +66,7 @@ listen = {listen}
 connector = "sqlite"
 path = "./portfolio.db"
 
-# Daily prices of five shares: Parquet files, one per share, as a market data lake has them.
+# Daily prices of five shares: Parquet, a folder per share, as a market data lake has them.
 [sources.market]
 connector = "files"
 location = "./market/"

@@ -87,9 +87,9 @@ fn introduce(page: &mut Page<'_>, options: &DemoOptions) -> Result<()> {
     page.gap()?;
     page.paragraph(Style::Plain, 0, &format!("Made in {}:", options.dir.display()))?;
     for (source, what) in [
-        ("portfolio", "SQLite    portfolio.db             accounts, trades, positions (invented)"),
-        ("market", "Parquet   market/prices/*.parquet  five US shares, daily, 2000-2013 (real)"),
-        ("fx", "CSV       fx/rates.csv             euro reference rates of the ECB (real)"),
+        ("portfolio", "sqlite    portfolio.db             accounts, trades, positions (invented)"),
+        ("market", "parquet   market/prices/symbol=*/  five US shares, daily, 2000-2013 (real)"),
+        ("fx", "csv       fx/rates.csv             euro reference rates of the ECB (real)"),
     ] {
         page.line(Style::Plain, &format!("  {source:<11}{what}"))?;
     }
@@ -121,7 +121,8 @@ fn show_scan(page: &mut Page<'_>, scan: &ScanReceipt) -> Result<()> {
     let amount = format!("{} {:>12}", count(scan.rows, "row"), format_bytes(scan.bytes));
     let gap = WIDTH.saturating_sub(amount.chars().count()).max(place.chars().count() + 1);
     page.line(Style::Plain, &format!("{place:<gap$}{amount}"))?;
-    let lines = text::wrap(&scan.remote_text, WIDTH - 6);
+    let lines = scan.remote_text.lines().flat_map(|line| text::wrap(line, WIDTH - 6));
+    let lines: Vec<_> = lines.collect();
     for line in lines.iter().take(REMOTE_TEXT_LINES) {
         page.line(Style::Faint, &format!("      {line}"))?;
     }

@@ -13,6 +13,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use synoptic_engine::Engine;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -40,8 +41,13 @@ pub(super) struct HttpState {
 }
 
 impl HttpState {
-    pub(super) fn new(engine: Arc<Engine>, draining: CancellationToken) -> Self {
-        Self { readiness: Readiness::new(Arc::clone(&engine)), engine, draining }
+    /// `workers` is where sources are asked.
+    pub(super) fn new(
+        engine: Arc<Engine>,
+        draining: CancellationToken,
+        workers: Handle,
+    ) -> Self {
+        Self { readiness: Readiness::new(Arc::clone(&engine), workers), engine, draining }
     }
 }
 
@@ -141,7 +147,7 @@ mod tests {
     async fn the_three_pages_and_what_is_not_one() {
         let engine = crate::compose::compose(&Config::default()).expect("composed");
         let draining = CancellationToken::new();
-        let state = Arc::new(HttpState::new(engine, draining.clone()));
+        let state = Arc::new(HttpState::new(engine, draining.clone(), Handle::current()));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let address = listener.local_addr().expect("an address");
         let server = tokio::spawn(serve(listener, state));

@@ -1,38 +1,40 @@
 //! `synoptic serve`: the server from its configuration to its last query.
 //!
 //! ```text
-//! SIGTERM, SIGINT   no new queries; running ones may go on up to drain_timeout; then exit 0
-//!   a second one    at once: what still runs is cancelled at the sources
-//! SIGHUP            reads the file again; an invalid one changes nothing
+//! workers    every core: Flight, planning, queries, sources
+//! control    one thread with a runtime of its own: signals and HTTP (control.rs, http.rs)
 //! ```
+//!
+//! A plan that computes for long between two batches can occupy every worker. The control thread
+//! shares nothing with them, so a signal is obeyed and `/healthz` answers all the same.
 
+mod control;
 mod http;
 mod metrics;
 mod ready;
+mod reload;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use synoptic_config::Config;
-use synoptic_types::format_duration;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::cli_error::{CliError, Result};
 use crate::compose::{Composition, flight_options};
 
+use control::{Control, ControlThread};
 use http::HttpState;
+use reload::Reloader;
 
 /// Serves the configuration at `path` until a signal ends it.
 ///
 /// # Errors
 /// When the configuration is wrong or an address cannot be listened on.
 pub async fn run(path: PathBuf) -> Result<()> {
-    // Before anything else: a signal that comes early must not kill the process half-way.
-    let signals = Signals::install()?;
     let config = Config::load(&path, &synoptic_connectors::names())?;
     let composition = Arc::new(Composition::new(&config)?);
     let listener = bind(&config, "listen", &config.server.listen).await?;
@@ -40,30 +42,38 @@ pub async fn run(path: PathBuf) -> Result<()> {
         Some(address) => Some(bind(&config, "http", address).await?),
         None => None,
     };
-    announce(&listener, http.as_ref())?;
-
+    let engine = Arc::clone(composition.engine());
+    let options = flight_options(&config.server);
     let stop = CancellationToken::new();
     let at_once = CancellationToken::new();
-    let state = HttpState::new(Arc::clone(composition.engine()), stop.clone());
-    let _http = http.map(|listener| {
-        AbortOnDropHandle::new(tokio::spawn(http::serve(listener, Arc::new(state))))
-    });
+    let ready = ReadyLine::new(&listener, http.as_ref())?;
     let control = Control {
-        path,
-        composition: Arc::clone(&composition),
         stop: stop.clone(),
         at_once: at_once.clone(),
+        drain_timeout: config.server.drain_timeout,
+        http: http.map(|listener| {
+            let state = HttpState::new(Arc::clone(&engine), stop.clone(), Handle::current());
+            (listener, Arc::new(state))
+        }),
+        reloader: Reloader::new(path, config, composition),
+        workers: Handle::current(),
     };
-    let options = flight_options(&config.server);
-    let _signals = AbortOnDropHandle::new(tokio::spawn(control.obey(signals, config)));
-    let engine = Arc::clone(composition.engine());
+    let _control = ControlThread::start(control)?;
+    // Whoever reads it may send a signal right away, so signals are caught before.
+    ready.print()?;
     let served = synoptic_flight::serve(engine, listener, options, stop.cancelled_owned());
+    // On a worker, not on this thread: what it waits for is then in one place.
+    let mut served = tokio::spawn(served);
     tokio::select! {
-        served = served => {
-            served.map_err(|error| CliError::failed(format!("the server ended: {error}")))?;
-            tracing::info!("stopped");
+        ended = &mut served => match ended {
+            Ok(Ok(())) => tracing::info!("stopped"),
+            Ok(Err(error)) => return Err(CliError::failed(format!("the server failed: {error}"))),
+            Err(error) => return Err(CliError::failed(format!("the server failed: {error}"))),
+        },
+        () = at_once.cancelled() => {
+            served.abort();
+            tracing::warn!("stopped at once");
         }
-        () = at_once.cancelled() => tracing::warn!("stopped at once"),
     }
     Ok(())
 }
@@ -78,109 +88,21 @@ async fn bind(config: &Config, key: &str, address: &str) -> Result<TcpListener> 
     })
 }
 
-/// The ready line: the only thing that is ever written to stdout.
-#[expect(clippy::print_stdout, reason = "whoever starts the server waits for this line")]
-fn announce(listener: &TcpListener, http: Option<&TcpListener>) -> Result<()> {
-    let address = listener.local_addr()?;
-    println!("synoptic listening on grpc://{address}");
-    std::io::stdout().flush()?;
-    if let Some(http) = http {
-        let address = http.local_addr()?;
-        tracing::info!("/metrics, /healthz and /readyz on http://{address}");
-    }
-    Ok(())
-}
+/// The only thing that is ever written to stdout.
+struct ReadyLine(String);
 
-/// The signals a server obeys. They are caught from the moment this exists.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-}
-
-impl Signals {
-    fn install() -> Result<Self> {
-        let install =
-            |kind| signal(kind).map_err(|error| CliError::io("listen for signals", &error));
-        Ok(Self {
-            terminate: install(SignalKind::terminate())?,
-            interrupt: install(SignalKind::interrupt())?,
-            hang_up: install(SignalKind::hangup())?,
-        })
-    }
-}
-
-/// What signals act on.
-struct Control {
-    path: PathBuf,
-    composition: Arc<Composition>,
-    stop: CancellationToken,
-    at_once: CancellationToken,
-}
-
-impl Control {
-    async fn obey(self, mut signals: Signals, mut config: Config) {
-        loop {
-            tokio::select! {
-                _ = signals.terminate.recv() => self.end(&config),
-                _ = signals.interrupt.recv() => self.end(&config),
-                _ = signals.hang_up.recv() => {
-                    if let Some(new) = reload(&self.path, &self.composition, &config) {
-                        config = new;
-                    }
-                }
-            }
+impl ReadyLine {
+    fn new(listener: &TcpListener, http: Option<&TcpListener>) -> Result<Self> {
+        if let Some(http) = http {
+            tracing::info!("/metrics, /healthz and /readyz on http://{}", http.local_addr()?);
         }
+        Ok(Self(format!("synoptic listening on grpc://{}", listener.local_addr()?)))
     }
 
-    fn end(&self, config: &Config) {
-        if self.stop.is_cancelled() {
-            self.at_once.cancel();
-        } else {
-            let patience = format_duration(config.server.drain_timeout);
-            tracing::info!("stopping: running queries have up to {patience}");
-            self.stop.cancel();
-        }
+    fn print(self) -> Result<()> {
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{}", self.0)?;
+        out.flush()?;
+        Ok(())
     }
-}
-
-/// Reads the file again. `None` when it is refused; the old configuration then stays as a whole.
-///
-/// Settings that need a restart keep their old values in the configuration that is returned, so
-/// that the next reload still names them.
-fn reload(path: &Path, composition: &Composition, old: &Config) -> Option<Config> {
-    let refuse = |errors: synoptic_config::ConfigErrors| {
-        for error in &errors.0 {
-            tracing::error!("reload refused, the old configuration stays: {error}");
-        }
-    };
-    let mut new = match Config::load(path, &synoptic_connectors::names()) {
-        Ok(new) => new,
-        Err(errors) => {
-            refuse(errors);
-            return None;
-        }
-    };
-    match composition.replace_sources(&new) {
-        Ok(replaced) => {
-            tracing::info!(
-                added = ?replaced.added,
-                changed = ?replaced.changed,
-                removed = ?replaced.removed,
-                "reloaded"
-            );
-        }
-        Err(errors) => {
-            refuse(errors);
-            return None;
-        }
-    }
-    let changed = old.changed_settings(&new);
-    if !changed.is_empty() {
-        tracing::warn!("these changes take effect at the next start: {}", changed.join(", "));
-        new.server = old.server.clone();
-        new.query = old.query.clone();
-        new.clock = old.clock.clone();
-    }
-    Some(new)
 }

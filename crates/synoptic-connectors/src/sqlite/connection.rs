@@ -1,0 +1,124 @@
+//! Connections: read only, hardened, kept for the next statement while the file is the same.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+use synoptic_source::{ErrorKind, Result, SourceError};
+
+use super::error::convert;
+use super::options::Options;
+
+/// Which file a path leads to: a database that was replaced is another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FileId(u64, u64);
+
+/// An open connection and the file it was opened on.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub connection: Connection,
+    file: FileId,
+}
+
+/// Opens connections and keeps idle ones, at most as many as statements may run.
+#[derive(Debug)]
+pub(super) struct Connections {
+    path: PathBuf,
+    busy_timeout: Duration,
+    most_idle: usize,
+    idle: Mutex<Vec<Open>>,
+}
+
+impl Connections {
+    pub fn new(options: &Options) -> Self {
+        Self {
+            path: options.path.clone(),
+            busy_timeout: options.busy_timeout,
+            most_idle: options.max_connections,
+            idle: Mutex::default(),
+        }
+    }
+
+    /// A connection to the file that the path leads to now. Blocks.
+    pub fn acquire(&self) -> Result<Open> {
+        let file = self.identify()?;
+        loop {
+            let idle = self.idle.lock().pop();
+            match idle {
+                Some(open) if open.file == file => return Ok(open),
+                Some(replaced) => drop(replaced),
+                None => break,
+            }
+        }
+        let connection = self.open().map_err(|error| convert(error, &self.path))?;
+        Ok(Open { connection, file })
+    }
+
+    /// Keeps a connection for the next statement. It must be outside of a transaction.
+    pub fn release(&self, open: Open) {
+        let mut idle = self.idle.lock();
+        if idle.len() < self.most_idle && open.connection.is_autocommit() {
+            idle.push(open);
+        }
+    }
+
+    /// Whether `open` still leads to the same file as the path.
+    pub fn is_current(&self, open: &Open) -> bool {
+        self.identify().is_ok_and(|file| file == open.file)
+    }
+
+    /// An SQLite error with the path in it.
+    pub fn error(&self, error: rusqlite::Error) -> SourceError {
+        convert(error, &self.path)
+    }
+
+    fn identify(&self) -> Result<FileId> {
+        let path = self.path.display();
+        let metadata = std::fs::metadata(&self.path).map_err(|error| {
+            let message = match error.kind() {
+                std::io::ErrorKind::NotFound => {
+                    format!("there is no file {path}; correct the option 'path'")
+                }
+                std::io::ErrorKind::PermissionDenied => format!("{path} may not be read"),
+                _ => format!("{path} cannot be reached: {error}"),
+            };
+            let kind = match error.kind() {
+                std::io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
+                _ => ErrorKind::Unavailable,
+            };
+            SourceError::new(kind, message).caused_by(error)
+        })?;
+        if metadata.is_dir() {
+            return Err(SourceError::new(
+                ErrorKind::Unavailable,
+                format!("{path} is a folder, not a database file; correct the option 'path'"),
+            ));
+        }
+        Ok(file_id(&metadata))
+    }
+
+    fn open(&self) -> rusqlite::Result<Connection> {
+        // Without SQLITE_OPEN_URI no character of a path has a meaning of its own.
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags)?;
+        connection.busy_timeout(self.busy_timeout)?;
+        // A database may come from anywhere: its views cannot call functions with side effects.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+        Ok(connection)
+    }
+}
+
+#[cfg(unix)]
+fn file_id(metadata: &std::fs::Metadata) -> FileId {
+    use std::os::unix::fs::MetadataExt as _;
+    FileId(metadata.dev(), metadata.ino())
+}
+
+/// Where files have no number, a connection is never taken for another file's.
+#[cfg(not(unix))]
+fn file_id(_metadata: &std::fs::Metadata) -> FileId {
+    FileId(0, 0)
+}

@@ -1,0 +1,243 @@
+//! The source itself.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use datafusion::common::Statistics;
+use datafusion::logical_expr::Expr;
+use synoptic_source::{
+    Capabilities, FilterSupport, Fragment, PrepareOptions, PreparedScan, Pushdown, Result,
+    Snapshot, SnapshotKind, Source, SourceCheck, SourceError, Statement, TableDef, TableInfo,
+};
+use synoptic_types::{Reason, SourceName, TableName};
+use tokio::sync::Semaphore;
+
+use super::connection::Connections;
+use super::decode::Wanted;
+use super::discover::{self, Detail, SCHEMA};
+use super::filter::{self, Rendered};
+use super::meta::Meta;
+use super::options::Options;
+use super::scan::SqliteScan;
+use super::snapshot::{Shared, SqliteSnapshot};
+use super::statistics;
+use super::worker::Plan;
+use crate::sql::{Dialect as _, SQLITE};
+
+/// One database file.
+#[derive(Debug)]
+pub(super) struct SqliteSource {
+    shared: Arc<Shared>,
+    meta: Meta,
+    capabilities: Capabilities,
+}
+
+impl SqliteSource {
+    pub fn new(name: SourceName, options: Options) -> Self {
+        let connections = Arc::new(Connections::new(&options));
+        let permits = Arc::new(Semaphore::new(options.max_connections));
+        let meta = Meta::new(Arc::clone(&connections), format!("sqlite {name} meta"));
+        let capabilities = Capabilities {
+            dialect: "sqlite",
+            projection: true,
+            filters: FilterSupport::Exact,
+            functions: SQLITE.functions(),
+            limit: true,
+            dynamic_filters: false,
+            parallel_scan: false,
+            snapshot: SnapshotKind::Transaction,
+        };
+        Self {
+            shared: Arc::new(Shared { name, options, connections, permits }),
+            meta,
+            capabilities,
+        }
+    }
+
+    fn detail<'a>(&self, table: &'a TableDef) -> Result<&'a Detail> {
+        table.detail::<Detail>().ok_or_else(|| {
+            SourceError::internal("the description is another source's")
+                .in_source(&self.shared.name)
+                .in_table(table.name())
+        })
+    }
+
+    fn place(&self, table: &TableName) -> impl Fn(SourceError) -> SourceError {
+        |error| error.in_source(&self.shared.name).in_table(table)
+    }
+
+    /// The SELECT of a fragment, and the columns it reads.
+    fn select(&self, fragment: &Fragment, detail: &Detail) -> Result<(String, Vec<Wanted>)> {
+        let table = &fragment.table;
+        let mut conditions = Vec::with_capacity(fragment.filters.len());
+        let mut read = fragment.projection.clone();
+        let mut filtered = BTreeSet::new();
+        for filter in &fragment.filters {
+            let rendered = filter::render(filter, &table.schema, detail).map_err(|reason| {
+                let message = format!("a filter was handed over that stays here: {reason}");
+                SourceError::internal(message)
+            })?;
+            conditions.push(match rendered {
+                Rendered::Exact(sql) | Rendered::Inexact(sql, _) => sql,
+            });
+            let columns = filter.column_refs();
+            filtered.extend(columns.iter().filter_map(|c| table.schema.index_of(&c.name).ok()));
+        }
+        // What a filter compares is read and checked even when nobody wants it.
+        read.extend(filtered.into_iter().filter(|column| !fragment.projection.contains(column)));
+        let mut columns = Vec::with_capacity(read.len());
+        for &index in &read {
+            let (Some(field), Some(column)) =
+                (table.schema.fields().get(index), detail.columns.get(index))
+            else {
+                return Err(SourceError::internal(format!("there is no column {index}")));
+            };
+            let (name, declared) = (column.name.clone(), column.declared.clone());
+            let (kind, nullable) = (column.kind, field.is_nullable());
+            columns.push(Wanted { name, declared, kind, nullable });
+        }
+
+        let list = columns.iter().map(|column| SQLITE.quote_identifier(&column.name));
+        let list = list.collect::<Vec<_>>().join(", ");
+        let list = if list.is_empty() { "1".to_owned() } else { list };
+        let name = SQLITE.quote_identifier(&table.name().name);
+        let mut sql = format!("SELECT {list} FROM \"{SCHEMA}\".{name}");
+        if !conditions.is_empty() {
+            sql.push_str(" WHERE ");
+            sql.push_str(&conditions.join(" AND "));
+        }
+        if let Some(limit) = fragment.limit {
+            // More than SQLite can count is all.
+            sql.push_str(&format!(" LIMIT {}", i64::try_from(limit).unwrap_or(i64::MAX)));
+        }
+        Ok((sql, columns))
+    }
+}
+
+#[async_trait]
+impl Source for SqliteSource {
+    fn name(&self) -> &SourceName {
+        &self.shared.name
+    }
+
+    fn connector(&self) -> &'static str {
+        "sqlite"
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    fn default_schema(&self) -> &str {
+        SCHEMA
+    }
+
+    fn location(&self) -> String {
+        self.shared.options.path.display().to_string()
+    }
+
+    async fn check(&self) -> Result<SourceCheck> {
+        let started = Instant::now();
+        let question = |connection: &rusqlite::Connection| {
+            // Reads the file: the version alone would come from the library.
+            connection.query_row(
+                "SELECT sqlite_version(), count(*) FROM main.sqlite_schema",
+                [],
+                |row| row.get::<_, String>(0),
+            )
+        };
+        let version = self.meta.ask(question).await.map_err(|e| e.in_source(&self.shared.name))?;
+        Ok(SourceCheck {
+            version: format!("SQLite {version}"),
+            location: self.location(),
+            freshness: "strong read in one read transaction".to_owned(),
+            round_trip: started.elapsed(),
+        })
+    }
+
+    async fn tables(&self) -> Result<Vec<TableInfo>> {
+        let mut tables =
+            self.meta.ask(discover::tables).await.map_err(|e| e.in_source(&self.shared.name))?;
+        tables.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(tables)
+    }
+
+    async fn stamp(&self, table: &TableName) -> Result<Option<String>> {
+        if &*table.schema != SCHEMA {
+            return Ok(None);
+        }
+        let name = Arc::clone(&table.name);
+        let stamp = self.meta.ask(move |connection| discover::stamp(connection, &name)).await;
+        stamp.map_err(self.place(table))
+    }
+
+    async fn table(&self, table: &TableName) -> Result<Option<Arc<TableDef>>> {
+        if &*table.schema != SCHEMA {
+            return Ok(None);
+        }
+        let name = table.clone();
+        let found = self.meta.ask(move |connection| discover::describe(connection, &name)).await;
+        Ok(found.map_err(self.place(table))?.map(Arc::new))
+    }
+
+    async fn statistics(&self, table: &TableDef) -> Result<Statistics> {
+        let detail = self.detail(table)?.clone();
+        let def = table.clone();
+        let statistics =
+            self.meta.ask(move |connection| statistics::table(connection, &def, &detail)).await;
+        statistics.map_err(self.place(table.name()))
+    }
+
+    fn pushdown(&self, table: &TableDef, filter: &Expr) -> Pushdown {
+        let Some(detail) = table.detail::<Detail>() else {
+            return Pushdown::No(Reason::NotCapable(
+                "filters on another source's table".to_owned(),
+            ));
+        };
+        match filter::render(filter, &table.schema, detail) {
+            Ok(rendered) => rendered.pushdown(),
+            Err(reason) => Pushdown::No(reason),
+        }
+    }
+
+    fn begin(&self, statement: &Arc<Statement>) -> Arc<dyn Snapshot> {
+        Arc::new(SqliteSnapshot::new(&self.shared, statement))
+    }
+
+    async fn prepare(
+        &self,
+        fragment: Fragment,
+        snapshot: &Arc<dyn Snapshot>,
+        options: &PrepareOptions,
+    ) -> Result<Arc<dyn PreparedScan>> {
+        super::scan::own(Arc::clone(snapshot), &self.shared)?;
+        let table = Arc::clone(&fragment.table);
+        let detail = self.detail(&table)?;
+        let (sql, columns) = self.select(&fragment, detail).map_err(self.place(table.name()))?;
+        let schema = fragment.schema();
+        // Only an estimate: a table that is gone by now is reported by the scan itself.
+        let known = self.statistics(&table).await;
+        let known = known.unwrap_or_else(|_| Statistics::new_unknown(&table.schema));
+        let statistics = statistics::scan(
+            &known,
+            &fragment.projection,
+            fragment.filters.len(),
+            fragment.limit,
+            &schema,
+        );
+        let plan = Plan {
+            source: self.shared.name.clone(),
+            table: table.name().clone(),
+            stamp: table.stamp.clone(),
+            sql,
+            columns: columns.into(),
+            schema,
+            batch_size: options.batch_size.max(1),
+            rowid: detail.rowid,
+        };
+        let shared = Arc::clone(&self.shared);
+        Ok(Arc::new(SqliteScan { shared, plan: Arc::new(plan), statistics }))
+    }
+}

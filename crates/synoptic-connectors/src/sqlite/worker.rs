@@ -1,0 +1,278 @@
+//! What a statement's thread does: one connection, one read transaction, and as many scans in it
+//! as the statement has, each moved on only when its reader asks.
+
+use std::collections::HashMap;
+use std::mem;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use parking_lot::Mutex;
+use rusqlite::types::{Value, ValueRef};
+use rusqlite::{Connection, OptionalExtension as _, params};
+use synoptic_source::{ErrorKind, Result, SourceError};
+use synoptic_types::{Deadline, SourceName, TableName};
+use tokio::sync::oneshot;
+
+use super::connection::{Connections, Open};
+use super::decode::{Decoder, Misfit, Wanted};
+use super::discover::{self, SCHEMA};
+use crate::sql::{Dialect as _, SQLITE};
+
+/// SQLite asks whether to go on after so many of its instructions: well under a millisecond.
+const STEPS_BETWEEN_CHECKS: i32 = 4000;
+
+/// What a scan reads and how.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub source: SourceName,
+    pub table: TableName,
+    /// What [`discover::stamp`] said when the table was described.
+    pub stamp: String,
+    pub sql: String,
+    /// The columns of `sql`: the schema's first, then those that are only checked.
+    pub columns: Arc<[Wanted]>,
+    pub schema: SchemaRef,
+    pub batch_size: usize,
+    /// A name for the rowid, to say where a value is that does not fit.
+    pub rowid: Option<&'static str>,
+}
+
+/// One running scan, shared by its stream and the thread.
+#[derive(Debug)]
+pub(super) struct Scan {
+    pub id: u64,
+    pub plan: Arc<Plan>,
+    /// Set when the stream is dropped.
+    pub cancelled: AtomicBool,
+}
+
+/// A batch and how many bytes its values took in the database; `None` at the end.
+pub(super) type Answer = Result<Option<(RecordBatch, u64)>>;
+
+/// What streams ask of the thread.
+pub(super) enum Command {
+    /// The next batch. The first one starts the scan.
+    Next { scan: Arc<Scan>, reply: oneshot::Sender<Answer> },
+    /// The stream is gone.
+    Close { id: u64 },
+}
+
+/// What SQLite asks about while it works, on its own thread.
+#[derive(Debug)]
+pub(super) struct Progress {
+    /// Set when the statement's last holder is gone.
+    pub stop: Arc<AtomicBool>,
+    pub deadline: Option<Deadline>,
+    /// The scan whose batch is being made.
+    current: Mutex<Option<Arc<Scan>>>,
+}
+
+impl Progress {
+    pub fn new(stop: Arc<AtomicBool>, deadline: Option<Deadline>) -> Arc<Self> {
+        Arc::new(Self { stop, deadline, current: Mutex::new(None) })
+    }
+
+    fn timed_out(&self) -> bool {
+        self.deadline.is_some_and(|deadline| deadline.remaining().is_zero())
+    }
+
+    fn interrupts(&self) -> bool {
+        let cancelled = |scan: &Arc<Scan>| scan.cancelled.load(Ordering::Relaxed);
+        self.stop.load(Ordering::Relaxed)
+            || self.timed_out()
+            || self.current.lock().as_ref().is_some_and(cancelled)
+    }
+}
+
+/// Begins the read transaction and tells `ready`, then serves `commands` until every sender is
+/// gone. Runs on a thread of its own.
+pub(super) fn run(
+    connections: &Connections,
+    progress: &Arc<Progress>,
+    ready: oneshot::Sender<Result<()>>,
+    commands: &Receiver<Command>,
+) {
+    let mut open = match begin(connections, progress) {
+        Ok(open) => open,
+        Err(error) => {
+            let _ = ready.send(Err(error));
+            return;
+        }
+    };
+    if ready.send(Ok(())).is_ok() {
+        serve(&open.connection, connections, progress, commands);
+    }
+    let ended = open.connection.progress_handler(0, None::<fn() -> bool>);
+    if ended.is_ok() && open.connection.execute_batch("COMMIT").is_ok() {
+        connections.release(open);
+    }
+}
+
+fn begin(connections: &Connections, progress: &Arc<Progress>) -> Result<Open> {
+    let open = connections.acquire()?;
+    let mut open = if connections.is_current(&open) { open } else { connections.acquire()? };
+    let watched = Arc::clone(progress);
+    let result = open
+        .connection
+        .progress_handler(STEPS_BETWEEN_CHECKS, Some(move || watched.interrupts()))
+        .and_then(|()| open.connection.execute_batch("BEGIN"))
+        // BEGIN alone pins nothing: the first read does.
+        .and_then(|()| {
+            let first = "SELECT 1 FROM main.sqlite_schema LIMIT 1";
+            open.connection.query_row(first, [], |_| Ok(())).optional()
+        });
+    result.map_err(|error| interruption(connections.error(error), progress))?;
+    Ok(open)
+}
+
+fn serve(
+    connection: &Connection,
+    connections: &Connections,
+    progress: &Progress,
+    commands: &Receiver<Command>,
+) {
+    let mut cursors: HashMap<u64, Cursor<'_>> = HashMap::new();
+    while let Ok(command) = commands.recv() {
+        let (scan, reply) = match command {
+            Command::Next { scan, reply } => (scan, reply),
+            Command::Close { id } => {
+                cursors.remove(&id);
+                continue;
+            }
+        };
+        *progress.current.lock() = Some(Arc::clone(&scan));
+        let answer = next(connection, connections, &mut cursors, &scan).map_err(|error| {
+            interruption(error, progress).in_source(&scan.plan.source).in_table(&scan.plan.table)
+        });
+        *progress.current.lock() = None;
+        if !matches!(answer, Ok(Some(_))) {
+            cursors.remove(&scan.id);
+        }
+        // A stream that is gone has sent Close, too.
+        let _ = reply.send(answer);
+    }
+}
+
+/// Whose interruption it was.
+fn interruption(error: SourceError, progress: &Progress) -> SourceError {
+    if error.kind() == ErrorKind::Cancelled && progress.timed_out() {
+        return SourceError::new(ErrorKind::Timeout, "the statement's time ran out while it read");
+    }
+    error
+}
+
+fn next<'c>(
+    connection: &'c Connection,
+    connections: &Connections,
+    cursors: &mut HashMap<u64, Cursor<'c>>,
+    scan: &Arc<Scan>,
+) -> Answer {
+    if !cursors.contains_key(&scan.id) {
+        let cursor = Cursor::open(connection, connections, &scan.plan)?;
+        cursors.insert(scan.id, cursor);
+    }
+    match cursors.get_mut(&scan.id) {
+        Some(cursor) => cursor.next(connection, connections, scan),
+        None => Err(SourceError::internal("the scan was not opened")),
+    }
+}
+
+/// A scan's place in its rows.
+struct Cursor<'c> {
+    statement: rusqlite::Statement<'c>,
+    decoder: Decoder,
+    ended: bool,
+}
+
+impl<'c> Cursor<'c> {
+    fn open(connection: &'c Connection, connections: &Connections, plan: &Plan) -> Result<Self> {
+        let convert = |error| connections.error(error);
+        let stamp = discover::stamp(connection, &plan.table.name).map_err(convert)?;
+        if stamp.as_deref() != Some(&plan.stamp) {
+            let what = if stamp.is_some() { "altered" } else { "dropped" };
+            return Err(SourceError::new(
+                ErrorKind::Changed,
+                format!("it was {what} since the statement was planned; run the statement again"),
+            ));
+        }
+        let statement = connection.prepare(&plan.sql).map_err(convert)?;
+        let columns = Arc::clone(&plan.columns);
+        let decoder = Decoder::new(Arc::clone(&plan.schema), columns, plan.batch_size);
+        Ok(Self { statement, decoder, ended: false })
+    }
+
+    fn next(&mut self, connection: &Connection, connections: &Connections, scan: &Scan) -> Answer {
+        while !self.ended && !self.decoder.is_full() {
+            if self.fill(connection, connections, scan)?.is_break() {
+                self.ended = true;
+            }
+        }
+        if self.decoder.is_empty() { Ok(None) } else { self.decoder.finish().map(Some) }
+    }
+
+    /// Reads rows until the batch is full, or breaks at the last one.
+    fn fill(
+        &mut self,
+        connection: &Connection,
+        connections: &Connections,
+        scan: &Scan,
+    ) -> Result<ControlFlow<()>> {
+        let plan = &*scan.plan;
+        let mut rows = self.statement.raw_query();
+        let flow = loop {
+            // SQLite asks only now and then, and not at all while every row is a match.
+            if scan.cancelled.load(Ordering::Relaxed) {
+                return Err(SourceError::new(ErrorKind::Cancelled, "the scan was cancelled"));
+            }
+            let Some(row) = rows.next().map_err(|error| connections.error(error))? else {
+                break ControlFlow::Break(());
+            };
+            let taken = self.decoder.append(|column| row.get_ref(column));
+            if let Err(misfit) = taken.map_err(|error| connections.error(error))? {
+                let value = row.get_ref(misfit.column).map(owned);
+                drop(rows);
+                let value = value.map_err(|error| connections.error(error))?;
+                return Err(describe(misfit, value, connection, plan));
+            }
+            if self.decoder.is_full() {
+                break ControlFlow::Continue(());
+            }
+        };
+        // Dropped, it would start the statement over; the next `raw_query` goes on from here.
+        mem::forget(rows);
+        Ok(flow)
+    }
+}
+
+fn owned(value: ValueRef<'_>) -> Value {
+    match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(v) => Value::Integer(v),
+        ValueRef::Real(v) => Value::Real(v),
+        ValueRef::Text(bytes) => Value::Text(String::from_utf8_lossy(bytes).into_owned()),
+        ValueRef::Blob(bytes) => Value::Blob(bytes.to_vec()),
+    }
+}
+
+/// The error of a value that does not fit, with a row where it stands when one can be found.
+fn describe(misfit: Misfit, value: Value, connection: &Connection, plan: &Plan) -> SourceError {
+    let name = plan.columns.get(misfit.column).map(|column| column.name.clone());
+    let name = name.unwrap_or_default();
+    let place = plan.rowid.and_then(|rowid| {
+        let column = SQLITE.quote_identifier(&name);
+        let table = format!("\"{SCHEMA}\".{}", SQLITE.quote_identifier(&plan.table.name));
+        // `+` takes the column's affinity away: the value is looked for as it is.
+        let sql = format!(
+            "SELECT {rowid} FROM {table} \
+             WHERE typeof({column}) = typeof(?1) AND (+{column}) COLLATE BINARY IS ?1 LIMIT 1"
+        );
+        let found: rusqlite::Result<i64> =
+            connection.query_row(&sql, params![value], |row| row.get(0));
+        found.ok().map(|row| format!(" (row with {rowid} {row})"))
+    });
+    misfit.into_error(&name, &place.unwrap_or_default())
+}

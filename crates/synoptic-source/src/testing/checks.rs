@@ -1,0 +1,568 @@
+//! The checks, in the order of the report.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{Array, RecordBatch};
+use arrow::compute::cast;
+use datafusion::common::Statistics;
+use datafusion::common::stats::Precision;
+use datafusion::logical_expr::{Expr, ident, lit};
+use futures::StreamExt;
+use synoptic_types::TableName;
+
+use super::data::{self, DOOMED, EDGES, LONG, LONG_ROWS, NAMES};
+use super::harness::{Scan, as_planned, difference, filtered, read, read_all, rows, statement};
+use super::{Created, Fixture, Outcome, TestTable, filters};
+use crate::{ErrorKind, Fragment, Pushdown, Source, TableDef};
+
+/// How soon work at the source must have ended after its stream was dropped.
+const CANCEL_WITHIN: Duration = Duration::from_secs(1);
+
+/// One backend with the suite's tables.
+pub struct Suite<'a> {
+    pub fixture: &'a dyn Fixture,
+    pub created: Created,
+    pub tables: Vec<TestTable>,
+}
+
+/// The cases of one check.
+#[derive(Default)]
+struct Cases {
+    count: usize,
+    skipped: Option<String>,
+    failures: Vec<String>,
+}
+
+impl Cases {
+    /// Counts a case; `what` says what was wrong with it.
+    fn case(&mut self, holds: bool, what: impl FnOnce() -> String) {
+        self.count += 1;
+        if !holds {
+            self.failures.push(what());
+        }
+    }
+
+    /// Counts a case that fails with an error.
+    fn value<T, E: std::fmt::Display>(&mut self, result: Result<T, E>, what: &str) -> Option<T> {
+        self.count += 1;
+        result.map_err(|e| self.failures.push(format!("{what}: {e}"))).ok()
+    }
+}
+
+impl Suite<'_> {
+    pub async fn run(&self) -> Vec<Outcome> {
+        macro_rules! run {
+            ($($check:ident),* $(,)?) => {{
+                let mut outcomes = Vec::new();
+                $(
+                    let Cases { count, skipped, failures } = self.$check().await;
+                    outcomes.push(Outcome { check: stringify!($check), cases: count, skipped, failures });
+                )*
+                outcomes
+            }};
+        }
+        run![
+            listing_and_description,
+            values_round_trip,
+            names_that_need_quotes,
+            filters_keep_the_right_rows,
+            projections,
+            limits,
+            partitions_make_a_whole,
+            statistics_are_sane,
+            capabilities_are_true,
+            open_is_lazy,
+            a_dropped_stream_stops,
+            foreign_and_wrong_calls,
+            failed_scans_leak_nothing,
+            one_snapshot_per_statement,
+            a_dropped_table,
+        ]
+    }
+
+    fn source(&self) -> &dyn Source {
+        self.created.source.as_ref()
+    }
+
+    fn name(&self, table: &str) -> TableName {
+        let named = self.created.names.get(table).cloned();
+        named.unwrap_or_else(|| TableName::new(self.source().default_schema(), table))
+    }
+
+    async fn table(&self, table: &str, cases: &mut Cases) -> Option<Arc<TableDef>> {
+        let described = self.source().table(&self.name(table)).await;
+        let described = cases.value(described, &format!("describe {table}"))?;
+        cases.value(described.ok_or("there is no such table"), &format!("describe {table}"))
+    }
+
+    async fn whole(&self, table: &str, cases: &mut Cases) -> Option<(Arc<TableDef>, RecordBatch)> {
+        let def = self.table(table, cases).await?;
+        let read = read_all(self.source(), &def).await;
+        Some((def, cases.value(read, &format!("read {table}"))?))
+    }
+
+    async fn listing_and_description(&self) -> Cases {
+        let mut cases = Cases::default();
+        let source = self.source();
+        cases.value(source.check().await, "check");
+        let Some(listed) = cases.value(source.tables().await, "tables") else { return cases };
+        let names: Vec<_> = listed.iter().map(|info| info.name.clone()).collect();
+        let sorted: Vec<_> = names.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect();
+        cases.case(names == sorted, || format!("the listing is not sorted and unique: {names:?}"));
+        for table in &self.tables {
+            let name = self.name(&table.name);
+            cases.case(names.contains(&name), || format!("{name} is not listed"));
+            let Some(def) = self.table(&table.name, &mut cases).await else { continue };
+            cases.case(def.name() == &name, || format!("{name} calls itself {}", def.name()));
+            for field in table.batch.schema().fields() {
+                let there = def.schema.field_with_name(field.name()).is_ok();
+                cases.case(there, || format!("{name} has no column {}", field.name()));
+            }
+            for _ in 0..2 {
+                let stamp = cases.value(source.stamp(&name).await, "stamp").flatten();
+                let same = stamp.as_ref() == Some(&def.stamp);
+                cases.case(same, || format!("{name}: stamp {stamp:?}, not {:?}", def.stamp));
+            }
+        }
+        let absent = TableName::new(source.default_schema(), "no such table");
+        let described = cases.value(source.table(&absent).await, "describe an absent table");
+        cases.case(described.is_some_and(|d| d.is_none()), || "an absent table exists".to_owned());
+        let stamp = cases.value(source.stamp(&absent).await, "stamp of an absent table");
+        cases.case(stamp.is_some_and(|s| s.is_none()), || "an absent table has a stamp".to_owned());
+        cases
+    }
+
+    async fn values_round_trip(&self) -> Cases {
+        let mut cases = Cases::default();
+        for table in &self.tables {
+            let Some((_, got)) = self.whole(&table.name, &mut cases).await else { continue };
+            for (field, want) in table.batch.schema().fields().iter().zip(table.batch.columns()) {
+                let pair = |batch: &RecordBatch, column: &Arc<dyn Array>| {
+                    let id = Arc::clone(batch.column_by_name("id")?);
+                    let id = cast(&id, &arrow::datatypes::DataType::Int64).ok()?;
+                    let column = cast(column, want.data_type()).ok()?;
+                    RecordBatch::try_from_iter_with_nullable([
+                        ("id", id, true),
+                        ("value", column, true),
+                    ])
+                    .ok()
+                };
+                let got = got.column_by_name(field.name()).and_then(|column| pair(&got, column));
+                let want = pair(&table.batch, want);
+                let differ = match (&got, &want) {
+                    (Some(got), Some(want)) => difference(got, want).map(|text| {
+                        let show = |batch: &RecordBatch| format!("{:?}", batch.column(1));
+                        let short = got.num_rows() <= 20;
+                        if short {
+                            format!("{text}: {} for {}", show(got), show(want))
+                        } else {
+                            text
+                        }
+                    }),
+                    _ => Some("the column is missing or of an unrelated type".to_owned()),
+                };
+                cases.case(differ.is_none(), || {
+                    format!("{}.{}: {}", table.name, field.name(), differ.unwrap_or_default())
+                });
+            }
+        }
+        cases
+    }
+
+    async fn names_that_need_quotes(&self) -> Cases {
+        let mut cases = Cases::default();
+        for name in NAMES {
+            let Some((def, whole)) = self.whole(name, &mut cases).await else { continue };
+            let wanted = [
+                ident(name).eq(lit(10_i32)),
+                ident("Order").eq(lit("B")),
+                ident(name).is_null().or(ident("Order").is_null()),
+            ];
+            for filter in wanted {
+                self.ask(&def, &whole, filter, &mut cases).await;
+            }
+        }
+        cases
+    }
+
+    async fn filters_keep_the_right_rows(&self) -> Cases {
+        let mut cases = Cases::default();
+        let Some((def, whole)) = self.whole(EDGES, &mut cases).await else { return cases };
+        let Some(table) = self.tables.iter().find(|table| table.name == EDGES) else {
+            return cases;
+        };
+        for filter in filters::candidates(&table.batch) {
+            self.ask(&def, &whole, filter, &mut cases).await;
+        }
+        cases
+    }
+
+    /// Asks the source for the rows of one filter, as far as it says it can.
+    async fn ask(&self, def: &Arc<TableDef>, whole: &RecordBatch, filter: Expr, cases: &mut Cases) {
+        for filter in as_planned(whole, filter).await {
+            let (exact, reason) = match self.source().pushdown(def, &filter) {
+                Pushdown::Exact => (true, None),
+                Pushdown::Inexact(reason) => (false, Some(reason)),
+                Pushdown::No(reason) => {
+                    let said = !reason.to_string().trim().is_empty();
+                    cases.case(said, || format!("{filter}: refused without a reason"));
+                    continue;
+                }
+            };
+            // What fails here fails without pushdown too.
+            let Ok(want) = filtered(whole, std::slice::from_ref(&filter)) else { continue };
+            let mut fragment = Fragment::table(Arc::clone(def));
+            fragment.filters = vec![filter.clone()];
+            let got = read(self.source(), fragment).await;
+            let Some(got) = cases.value(got, &format!("{filter}")) else { continue };
+            let again = filtered(&got, std::slice::from_ref(&filter));
+            let Some(again) = cases.value(again, &format!("{filter}, refiltered")) else {
+                continue;
+            };
+            let differ = difference(if exact { &got } else { &again }, &want);
+            let how = if exact { "exact" } else { "inexact" };
+            cases.case(differ.is_none(), || {
+                format!("{how}: {filter}: {} {reason:?}", differ.unwrap_or_default())
+            });
+        }
+    }
+
+    async fn projections(&self) -> Cases {
+        let mut cases = Cases::default();
+        let Some((def, whole)) = self.whole(EDGES, &mut cases).await else { return cases };
+        let columns = def.schema.fields().len();
+        let mut wanted: Vec<Vec<usize>> = (0..columns).map(|i| vec![i]).collect();
+        wanted.push(Vec::new());
+        wanted.push((0..columns).rev().collect());
+        wanted.push(vec![columns - 1, 0]);
+        for projection in wanted {
+            let mut fragment = Fragment::table(Arc::clone(&def));
+            fragment.projection.clone_from(&projection);
+            let schema = fragment.schema();
+            let got = read(self.source(), fragment).await;
+            let Some(got) = cases.value(got, &format!("columns {projection:?}")) else { continue };
+            cases.case(got.schema() == schema, || {
+                format!("columns {projection:?}: schema {:?}, not {schema:?}", got.schema())
+            });
+            let Ok(want) = whole.project(&projection) else { continue };
+            let differ = if projection.is_empty() {
+                (got.num_rows() != whole.num_rows()).then(|| format!("{} rows", got.num_rows()))
+            } else {
+                difference(&got, &want)
+            };
+            cases.case(differ.is_none(), || {
+                format!("columns {projection:?}: {}", differ.unwrap_or_default())
+            });
+        }
+        cases
+    }
+
+    async fn limits(&self) -> Cases {
+        let mut cases = Cases::default();
+        if !self.source().capabilities().limit {
+            cases.skipped = Some("limits are not declared".to_owned());
+            return cases;
+        }
+        let Some((def, whole)) = self.whole(LONG, &mut cases).await else { return cases };
+        let all: BTreeSet<_> = rows(&whole).into_iter().collect();
+        for limit in [0, 1, 10, 1024, 5000, LONG_ROWS - 1, LONG_ROWS, LONG_ROWS + 7] {
+            for partitions in [1, 4] {
+                let mut fragment = Fragment::table(Arc::clone(&def));
+                fragment.limit = Some(limit);
+                let scan = Scan::new(self.source(), fragment, partitions).await;
+                let Some(scan) = cases.value(scan, "prepare a limit") else { continue };
+                let Some(got) = cases.value(scan.read().await, "read a limit") else { continue };
+                let want = limit.min(whole.num_rows());
+                cases.case(got.num_rows() == want, || {
+                    format!("limit {limit} in {partitions} partitions: {} rows", got.num_rows())
+                });
+                let mine = rows(&got);
+                let distinct = mine.windows(2).all(|pair| pair[0] != pair[1]);
+                let known = mine.iter().all(|row| all.contains(row));
+                cases.case(distinct && known, || format!("limit {limit}: rows that are not there"));
+            }
+        }
+        cases
+    }
+
+    async fn partitions_make_a_whole(&self) -> Cases {
+        let mut cases = Cases::default();
+        let Some((def, whole)) = self.whole(LONG, &mut cases).await else { return cases };
+        for partitions in [1, 2, 3, 8] {
+            let fragment = Fragment::table(Arc::clone(&def));
+            let scan = Scan::new(self.source(), fragment, partitions).await;
+            let Some(scan) = cases.value(scan, "prepare") else { continue };
+            cases.case(scan.prepared.partitions() >= 1, || "no partition at all".to_owned());
+            let Some(got) = cases.value(scan.read().await, "read in partitions") else { continue };
+            let differ = difference(&got, &whole);
+            cases.case(differ.is_none(), || {
+                format!("{partitions} partitions: {}", differ.unwrap_or_default())
+            });
+            let counted = scan.counters.rows();
+            cases.case(counted >= got.num_rows() as u64, || format!("{counted} rows counted"));
+            cases.case(scan.counters.bytes() > 0, || "no bytes counted".to_owned());
+        }
+        cases
+    }
+
+    async fn statistics_are_sane(&self) -> Cases {
+        let mut cases = Cases::default();
+        for table in [EDGES, LONG] {
+            let Some((def, whole)) = self.whole(table, &mut cases).await else { continue };
+            let kept = self.source().statistics(&def).await;
+            if let Some(statistics) = cases.value(kept, "statistics") {
+                sane(&statistics, def.schema.fields().len(), whole.num_rows(), table, &mut cases);
+            }
+            let mut fragments = vec![Fragment::table(Arc::clone(&def))];
+            let mut narrow = Fragment::table(Arc::clone(&def));
+            narrow.projection = vec![0];
+            if self.source().capabilities().limit {
+                narrow.limit = Some(3);
+            }
+            fragments.push(narrow);
+            for filter in as_planned(&whole, ident("id").gt(lit(5_i64))).await {
+                if !matches!(self.source().pushdown(&def, &filter), Pushdown::No(_)) {
+                    let mut fragment = Fragment::table(Arc::clone(&def));
+                    fragment.filters = vec![filter];
+                    fragments.push(fragment);
+                }
+            }
+            for fragment in fragments {
+                let width = fragment.projection.len();
+                let scan = Scan::new(self.source(), fragment, 2).await;
+                let Some(scan) = cases.value(scan, "prepare") else { continue };
+                let statistics = scan.prepared.statistics();
+                let Some(got) = cases.value(scan.read().await, "read") else { continue };
+                sane(&statistics, width, got.num_rows(), scan.prepared.remote_text(), &mut cases);
+            }
+        }
+        cases
+    }
+
+    async fn capabilities_are_true(&self) -> Cases {
+        let mut cases = Cases::default();
+        let capabilities = self.source().capabilities().clone();
+        let Some(def) = self.table(LONG, &mut cases).await else { return cases };
+        let mut cost = Vec::new();
+        for (projection, limit) in [(None, None), (Some(vec![0]), None), (None, Some(5))] {
+            let mut fragment = Fragment::table(Arc::clone(&def));
+            fragment.projection = projection.unwrap_or(fragment.projection);
+            fragment.limit = limit.filter(|_| capabilities.limit);
+            let Some(scan) = cases.value(Scan::new(self.source(), fragment, 1).await, "prepare")
+            else {
+                return cases;
+            };
+            let text = scan.prepared.remote_text().to_owned();
+            cases.case(!text.trim().is_empty(), || "the remote text is empty".to_owned());
+            cases.value(scan.read().await.map(|_| ()), "read");
+            cost.push((text, scan.counters.rows(), scan.counters.bytes()));
+        }
+        let [whole, narrow, short] = &cost[..] else { return cases };
+        if capabilities.projection {
+            cases.case(narrow.0 != whole.0, || "a projection is not in the text".to_owned());
+            cases.case(narrow.2 < whole.2 || !self.fixture.projection_saves_bytes(), || {
+                format!("one column cost {} bytes, all {}", narrow.2, whole.2)
+            });
+        }
+        if capabilities.limit {
+            cases.case(short.0 != whole.0 && short.1 < whole.1, || {
+                format!("a limit of 5 moved {} rows: {}", short.1, short.0)
+            });
+        }
+        cases
+    }
+
+    async fn open_is_lazy(&self) -> Cases {
+        let mut cases = Cases::default();
+        let Some(def) = self.table(LONG, &mut cases).await else { return cases };
+        let scan = Scan::new(self.source(), Fragment::table(def), 2).await;
+        let Some(scan) = cases.value(scan, "prepare") else { return cases };
+        let opened: Vec<_> = (0..scan.prepared.partitions()).map(|i| scan.open(i)).collect();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let (rows, bytes) = (scan.counters.rows(), scan.counters.bytes());
+        cases.case(rows == 0 && bytes == 0, || format!("{rows} rows, {bytes} bytes before a poll"));
+        if let Some(active) = self.fixture.active_remote_queries(&self.created).await {
+            cases.case(active == 0, || format!("{active} statements run before a poll"));
+        }
+        for stream in opened {
+            cases.value(stream.map(|_| ()), "open");
+        }
+        cases
+    }
+
+    async fn a_dropped_stream_stops(&self) -> Cases {
+        let mut cases = Cases::default();
+        let Some(def) = self.table(LONG, &mut cases).await else { return cases };
+        for _ in 0..20 {
+            let scan = Scan::new(self.source(), Fragment::table(Arc::clone(&def)), 1).await;
+            let Some(scan) = cases.value(scan, "prepare") else { continue };
+            let Some(mut stream) = cases.value(scan.open(0), "open") else { continue };
+            let first = stream.next().await;
+            cases.case(matches!(first, Some(Ok(_))), || "no first batch".to_owned());
+        }
+        tokio::time::sleep(CANCEL_WITHIN).await;
+        if let Some(active) = self.fixture.active_remote_queries(&self.created).await {
+            cases.case(active == 0, || format!("{active} statements still run after a second"));
+        }
+        let again = read_all(self.source(), &def).await;
+        if let Some(again) = cases.value(again, "read after many drops") {
+            cases.case(again.num_rows() == LONG_ROWS, || format!("{} rows", again.num_rows()));
+        }
+        cases
+    }
+
+    async fn foreign_and_wrong_calls(&self) -> Cases {
+        #[derive(Debug)]
+        struct Foreign;
+        impl crate::Snapshot for Foreign {}
+        let mut cases = Cases::default();
+        let Some(def) = self.table(EDGES, &mut cases).await else { return cases };
+        let fragment = Fragment::table(Arc::clone(&def));
+        let scan = Scan::new(self.source(), fragment.clone(), 1).await;
+        let Some(scan) = cases.value(scan, "prepare") else { return cases };
+        cases.case(scan.open(scan.prepared.partitions()).is_err(), || {
+            "opened no partition".to_owned()
+        });
+        let foreign: Arc<dyn crate::Snapshot> = Arc::new(Foreign);
+        let context = crate::ScanContext {
+            statement: statement(),
+            dynamic_filters: Vec::new(),
+            counters: Arc::default(),
+        };
+        let opened = scan.prepared.open(0, foreign, context);
+        // Some sources can only tell when the stream is polled.
+        let refused = match opened {
+            Err(_) => true,
+            Ok(mut stream) => matches!(stream.next().await, Some(Err(_))),
+        };
+        cases.case(refused, || "took another source's snapshot".to_owned());
+        cases
+    }
+
+    async fn failed_scans_leak_nothing(&self) -> Cases {
+        let mut cases = Cases::default();
+        let Some(def) = self.table(EDGES, &mut cases).await else { return cases };
+        let mut gone = TableDef::clone(&def);
+        gone.info.name = TableName::new(def.name().schema.clone(), "was never there");
+        let gone = Arc::new(gone);
+        for i in 0..300 {
+            // Prepared and never opened, opened and never polled, or failed.
+            let fragment = Fragment::table(Arc::clone(if i % 3 == 0 { &gone } else { &def }));
+            let Ok(scan) = Scan::new(self.source(), fragment, 2).await else { continue };
+            let Ok(mut stream) = scan.open(0) else { continue };
+            if i % 3 == 0 {
+                let _ = stream.next().await;
+            }
+        }
+        let read =
+            tokio::time::timeout(Duration::from_secs(30), read_all(self.source(), &def)).await;
+        let read = cases.value(read, "read after 300 scans that were given up");
+        if let Some(read) = read {
+            cases.value(read.map(|_| ()), "read after 300 scans that were given up");
+        }
+        if let Some(active) = self.fixture.active_remote_queries(&self.created).await {
+            cases.case(active == 0, || format!("{active} statements still run"));
+        }
+        cases
+    }
+
+    async fn one_snapshot_per_statement(&self) -> Cases {
+        let mut cases = Cases::default();
+        let Some((def, before)) = self.whole(LONG, &mut cases).await else { return cases };
+        let source = self.source();
+        let snapshot = source.begin(&statement());
+        let scan = |partitions| {
+            Scan::under(
+                source,
+                Fragment::table(Arc::clone(&def)),
+                Arc::clone(&snapshot),
+                partitions,
+            )
+        };
+        let Some(first) = cases.value(scan(1).await, "prepare") else { return cases };
+        let Some(first) = cases.value(first.read().await, "read") else { return cases };
+        let differ = difference(&first, &before);
+        cases.case(differ.is_none(), || format!("the first scan: {}", differ.unwrap_or_default()));
+        let added = data::long(LONG_ROWS as i64..LONG_ROWS as i64 + 100);
+        let kept: Vec<usize> = (0..added.num_columns())
+            .filter(|&i| self.fixture.supports(added.schema().field(i).data_type()))
+            .collect();
+        let Ok(added) = added.project(&kept) else { return cases };
+        if !self.fixture.append(&self.created, LONG, &added).await {
+            cases.skipped = Some("the fixture cannot write meanwhile".to_owned());
+            return cases;
+        }
+        // The same state as before, or a clear error; never a mixture.
+        let second = match scan(3).await {
+            Ok(second) => second.read().await,
+            Err(e) => Err(e),
+        };
+        match second {
+            Ok(second) => {
+                let differ = difference(&second, &before);
+                cases.case(differ.is_none(), || {
+                    format!("the second scan of the statement: {}", differ.unwrap_or_default())
+                });
+            }
+            Err(e) => {
+                cases.case(e.kind() == ErrorKind::Changed, || format!("the second scan: {e}"))
+            }
+        }
+        drop(snapshot);
+        let Some((_, after)) = self.whole(LONG, &mut cases).await else { return cases };
+        let want = before.num_rows() + added.num_rows();
+        cases.case(after.num_rows() == want, || {
+            format!("the next statement sees {} rows, not {want}", after.num_rows())
+        });
+        cases
+    }
+
+    async fn a_dropped_table(&self) -> Cases {
+        let mut cases = Cases::default();
+        let Some(def) = self.table(DOOMED, &mut cases).await else { return cases };
+        let fragment = Fragment::table(Arc::clone(&def));
+        let ready = Scan::new(self.source(), fragment.clone(), 1).await;
+        let Some(ready) = cases.value(ready, "prepare") else { return cases };
+        if !self.fixture.drop_table(&self.created, DOOMED).await {
+            cases.skipped = Some("the fixture cannot drop a table".to_owned());
+            return cases;
+        }
+        for (when, read) in [
+            ("between prepare and open", ready.read().await.map(|b| b.num_rows())),
+            ("before prepare", read(self.source(), fragment).await.map(|b| b.num_rows())),
+        ] {
+            match read {
+                // A snapshot that already holds the table may still show it.
+                Ok(rows) => cases.case(rows == 10 && when.contains("open"), || {
+                    format!("dropped {when}: {rows} rows")
+                }),
+                Err(e) => cases.case(e.kind() == ErrorKind::Changed, || {
+                    format!("dropped {when}: {:?}: {e}", e.kind())
+                }),
+            }
+        }
+        let stamp = self.source().stamp(&self.name(DOOMED)).await;
+        let stamp = cases.value(stamp, "stamp of a dropped table");
+        cases.case(stamp.is_some_and(|s| s.is_none()), || "a dropped table has a stamp".to_owned());
+        let described = self.source().table(&self.name(DOOMED)).await;
+        let described = cases.value(described, "describe a dropped table");
+        cases.case(described.is_some_and(|d| d.is_none()), || "a dropped table exists".to_owned());
+        cases
+    }
+}
+
+/// Nothing is called exact that is not, and no sum is, because a join would pass it on.
+fn sane(statistics: &Statistics, columns: usize, rows: usize, what: &str, cases: &mut Cases) {
+    let width = statistics.column_statistics.len();
+    cases
+        .case(width == columns, || format!("{what}: statistics of {width} columns, not {columns}"));
+    if let Precision::Exact(exact) = statistics.num_rows {
+        cases.case(exact == rows, || format!("{what}: exactly {exact} rows, but {rows} were read"));
+    }
+    for (i, column) in statistics.column_statistics.iter().enumerate() {
+        let exact = matches!(column.sum_value, Precision::Exact(_));
+        cases.case(!exact, || format!("{what}: the sum of column {i} is called exact"));
+    }
+}
