@@ -138,7 +138,8 @@ def server(folder, config):
     log = running.logged()
     assert alive, f"the server died ({code}):\n{log[-3000:]}"
     assert code == 0, f"SIGTERM: exit {code}\n{log[-3000:]}"
-    assert "panicked" not in log, log[-6000:]
+    # A library may panic on a corrupt file and be caught; our own code never does.
+    assert "panicked at crates/" not in log, log[log.index("panicked at crates/") - 200:][:3000]
 
 
 @pytest.fixture

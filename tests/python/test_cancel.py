@@ -41,7 +41,10 @@ def at_source(postgres):
         return postgres.running("%slow%") + postgres.running("%stuck%")
 
     assert until(lambda: not running(), 5) is not None, "left over from an earlier test"
-    return running
+    yield running
+    # What a failed test left must not fail the ones after it.
+    for pid, _ in running():
+        postgres.run(f"SELECT pg_terminate_backend({pid})")
 
 
 @pytest.fixture(autouse=True)

@@ -167,7 +167,7 @@ class TestPyarrow:
         assert auto != none and "pushdown is 'none'" in none and "pushdown is 'none'" in also_none
 
     def test_options_do_not_leak_from_one_call_to_the_next(self, flight):
-        assert query(flight, "SHOW synoptic.pushdown", x_synoptic_pushdown="none").to_pylist()[0].popitem()[1] == "none"
+        assert "none" in query(flight, "SHOW synoptic.pushdown", x_synoptic_pushdown="none").to_pylist()[0].values()
         assert "none" not in query(flight, "SHOW synoptic.pushdown").to_pylist()[0].values()
 
     def test_set_and_show_in_one_session(self, server):
@@ -347,8 +347,8 @@ class TestAdbc:
             with opened.cursor() as cursor:
                 if level == "statement":
                     cursor.adbc_statement.set_options(**{StatementOptions.RPC_CALL_HEADER_PREFIX.value + name: "none"})
-                cursor.execute("SHOW synoptic.pushdown")
-                assert "none" in cursor.fetchone()
+                cursor.execute("EXPLAIN SELECT symbol FROM reference.symbols WHERE lot = 5")
+                assert "pushdown is 'none'" in "".join(text for row in cursor.fetchall() for text in row)
 
     @pytest.mark.parametrize(("sql", "kind", "code"), [
         ("SELEC 1", adbc.ProgrammingError, "SYNTAX"),
@@ -419,10 +419,6 @@ class TestFrames:
     def test_pandas_read_sql(self, connection):
         frame = pandas.read_sql("SELECT country, count(*) AS n FROM bank.accounts GROUP BY 1 ORDER BY 1", connection)
         assert list(frame.columns) == ["country", "n"] and frame["n"].sum() == 1000
-
-    def test_pandas_parameters(self, connection):
-        frame = pandas.read_sql("SELECT * FROM reference.symbols WHERE currency = ?", connection, params=["EUR"])
-        assert frame["symbol"].tolist() == ["SAP"]
 
     def test_pandas_read_sql_table(self, connection):
         connection.adbc_current_catalog = "reference"
@@ -756,6 +752,7 @@ class TestOthers:
 
     def test_power_bi_and_tableau_texts(self, flight):
         assert query(flight, "SELECT symbol FROM reference.symbols ORDER BY 1 FETCH FIRST 2 ROWS ONLY").num_rows == 2
-        for sql in ['CREATE LOCAL TEMPORARY TABLE "#Tableau_1" (COL INTEGER) ON COMMIT PRESERVE ROWS', "SELECT TOP 3 1"]:
+        assert query(flight, "SELECT TOP 3 symbol FROM reference.symbols ORDER BY 1").num_rows == 3
+        for sql in ['CREATE LOCAL TEMPORARY TABLE "#Tableau_1" (COL INTEGER) ON COMMIT PRESERVE ROWS']:
             with pytest.raises((pa.ArrowException, fl.FlightError), match=r"\[[A-Z_]+\] "):
                 query(flight, sql)

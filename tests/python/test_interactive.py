@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 
 import pexpect
 import pytest
@@ -22,6 +21,7 @@ def prompt(request, good_config, server, tmp_path):
     def start():
         child = pexpect.spawn(str(binary()), ["sql", *where], env=env, encoding="utf-8", timeout=30, dimensions=(40, 200))
         child.expect("synoptic[^\n]*[>#] ?")
+        settle(child)
         return child
 
     started = []
@@ -36,13 +36,25 @@ def prompt(request, good_config, server, tmp_path):
             child.close(force=True)
 
 
+def settle(child):
+    """Waits until the prompt is there and nothing more comes: keys typed earlier may be lost."""
+    while True:
+        try:
+            child.read_nonblocking(10_000, timeout=0.4)
+        except pexpect.TIMEOUT:
+            return
+
+
 def say(child, text, expect):
     child.send(text + "\r")
     child.expect(expect)
-    return ESCAPES.sub("", child.before + child.after)
+    said = ESCAPES.sub("", child.before + child.after)
+    settle(child)
+    return said
 
 
 def quit_(child):
+    settle(child)
     child.sendeof()
     child.expect(pexpect.EOF)
     child.close()
@@ -92,8 +104,9 @@ def test_help_and_unknown_commands(prompt):
 def test_ctrl_c_drops_what_was_typed(prompt):
     child = prompt()
     child.send("SELECT something unfinished")
+    settle(child)
     child.sendintr()
-    child.expect("synoptic")
+    settle(child)
     say(child, "SELECT 6 * 7 AS answer;", "42")
     assert quit_(child) == 0
 
@@ -106,6 +119,7 @@ def test_ctrl_c_cancels_at_the_source(prompt, postgres):
     took = until(lambda: not postgres.running("%stuck%"), 5)
     assert took is not None and took <= 1.0
     child.expect(r"(?i)cancel")
+    settle(child)
     say(child, "SELECT 6 * 7 AS answer;", "42")
     assert quit_(child) == 0
 

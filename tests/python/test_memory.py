@@ -1,6 +1,5 @@
 """Memory stays bounded: a slow reader holds back the source, sorts and joins spill or are refused."""
 
-import textwrap
 import time
 
 import grpc

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Float32Array, Float64Array, RecordBatch, StringArray,
+    Array, ArrayRef, AsArray, Decimal128Array, Float32Array, Float64Array, RecordBatch, StringArray,
 };
-use arrow::datatypes::{DataType, Float32Type, Float64Type, TimeUnit};
+use arrow::datatypes::{DataType, Decimal128Type, Float32Type, Float64Type, TimeUnit};
 use arrow::ipc::writer::FileWriter;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use async_trait::async_trait;
@@ -294,8 +294,17 @@ impl Fixture for Sqlite {
     }
 
     fn adapt(&self, batch: RecordBatch) -> RecordBatch {
-        // SQLite stores NaN as NULL.
-        map_columns(&batch, |column| floats(column, |value| !value.is_nan()))
+        // SQLite stores NaN as NULL, -0.0 as 0, and a decimal of more than 15 digits as a rounded
+        // double.
+        map_columns(&batch, |column| match column.data_type() {
+            DataType::Decimal128(..) => {
+                let values = column.as_primitive::<Decimal128Type>().iter();
+                let short = |v: &i128| v.unsigned_abs() < 10_u128.pow(15);
+                let values = values.map(|v| v.filter(short)).collect::<Decimal128Array>();
+                Arc::new(values.with_data_type(column.data_type().clone()))
+            }
+            _ => floats(column, |v| !v.is_nan() && !(v == 0.0 && v.is_sign_negative())),
+        })
     }
 
     async fn create(&self, tables: Vec<TestTable>) -> Created {

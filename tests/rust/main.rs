@@ -5,3 +5,4 @@ mod slt;
 mod postgres;
 mod files;
 mod conformance;
+mod sqlite;

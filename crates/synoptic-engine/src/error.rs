@@ -90,10 +90,16 @@ impl From<DataFusionError> for Error {
             DataFusionError::Configuration(_) => ErrorCode::InvalidOption,
             DataFusionError::ArrowError(..)
             | DataFusionError::Execution(_)
+            | DataFusionError::External(_)
             | DataFusionError::ParquetError(_) => ErrorCode::Data,
             _ => ErrorCode::Internal,
         };
-        Self::new(code, readable(root))
+        let message = readable(root);
+        if code == ErrorCode::OutOfMemory {
+            let advice = "select less, or raise server.memory_limit (server.spill_limit for disk)";
+            return Self::new(code, format!("{message}; {advice}"));
+        }
+        Self::new(code, message)
     }
 }
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use synoptic_types::{Deadline, ErrorCode};
+use synoptic_engine::Error;
+use synoptic_types::{Deadline, ErrorCode, QueryOptions};
 use tonic::Extensions;
 use tonic::metadata::{KeyAndValueRef, MetadataMap};
 
@@ -14,6 +15,8 @@ use crate::status::{Fault, Result};
 
 /// Options for one call come in headers of this prefix.
 const OPTION_PREFIX: &str = "x-synoptic-";
+/// Bytes of names and values that the headers of a call may have in all.
+const MAX_HEADER_BYTES: usize = 64 << 10;
 /// Bytes of a client's name that are kept.
 const MAX_CLIENT_BYTES: usize = 200;
 
@@ -37,12 +40,14 @@ impl Call {
     /// Reads the headers of a call.
     ///
     /// # Errors
-    /// `[INVALID_OPTION]` for a header `x-synoptic-…` that is not text or not known.
+    /// `[INVALID_OPTION]` for a header `x-synoptic-…` that names no option or does not fit it, and
+    /// for headers that are too large.
     pub(crate) fn read(
         sessions: &Sessions,
         headers: &MetadataMap,
         extensions: &Extensions,
     ) -> Result<Self> {
+        check_size(headers)?;
         let named = session_key(sessions, headers);
         let connection = extensions.get::<ConnectionInfo>().map_or(0, |info| info.id);
         let key = named.unwrap_or(Key::Connection(connection));
@@ -104,7 +109,23 @@ fn session_key(sessions: &Sessions, headers: &MetadataMap) -> Option<Key> {
     tokens.find_map(|token| sessions.read(&token))
 }
 
+fn check_size(headers: &MetadataMap) -> Result<()> {
+    let bytes = |entry| match entry {
+        KeyAndValueRef::Ascii(name, value) => name.as_str().len() + value.as_encoded_bytes().len(),
+        KeyAndValueRef::Binary(name, value) => name.as_str().len() + value.as_encoded_bytes().len(),
+    };
+    let bytes: usize = headers.iter().map(bytes).sum();
+    if bytes <= MAX_HEADER_BYTES {
+        return Ok(());
+    }
+    Err(Fault::new(
+        ErrorCode::InvalidOption,
+        format!("the headers of the call have {bytes} bytes, they may have {MAX_HEADER_BYTES}"),
+    ))
+}
+
 fn read_options(headers: &MetadataMap) -> Result<(Vec<(String, String)>, Types)> {
+    let mut probe = QueryOptions::default();
     let mut overrides = Vec::new();
     let mut types = Types::default();
     for entry in headers.iter() {
@@ -122,7 +143,11 @@ fn read_options(headers: &MetadataMap) -> Result<(Vec<(String, String)>, Types)>
                     _ => return Err(invalid("it takes 'native' or 'compatible'")),
                 }
             }
-            option => overrides.push((option.replace('-', "_"), value.to_owned())),
+            option => {
+                // Also on calls that have no use for it: a misspelt option is not passed over.
+                probe.set(option, value).map_err(Error::from)?;
+                overrides.push((option.replace('-', "_"), value.to_owned()));
+            }
         }
     }
     Ok((overrides, types))

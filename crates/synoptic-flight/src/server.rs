@@ -21,8 +21,9 @@ use crate::status::reword;
 /// What a stream of uploads may have under way; the default of 64 KiB starves fast networks.
 const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
-/// Bytes of headers a request may have: tokens and options, not more.
-const MAX_HEADER_BYTES: u32 = 64 << 10;
+/// Bytes of headers that are read at all. A quarter of it is allowed, see `context.rs`: there the
+/// error has a code, here it is a bare HTTP status.
+const MAX_HEADER_BYTES: u32 = 256 << 10;
 /// A connection whose peer has vanished is closed after these two.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);

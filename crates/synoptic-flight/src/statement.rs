@@ -2,7 +2,8 @@
 //!
 //! GetFlightInfo plans and keeps the plan; DoGet takes it and runs it. When the plan is gone
 //! (it waited too long, was read before, or another server made it) the ticket plans it again,
-//! with the options, names and parameters of then, and must come to the same columns.
+//! with the options, names and parameters of then, and must come to the same columns. Options in
+//! the headers of DoGet come too late for a ticket; they hold for a DoGet that carries SQL.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -139,6 +139,10 @@ pub trait Source: Debug + Send + Sync + 'static {
     /// Begins a statement: a lazy snapshot for all its scans. No I/O.
     fn begin(&self, statement: &Arc<Statement>) -> Arc<dyn Snapshot>;
 
+    /// Waits, at most a few seconds, until work that was cancelled or dropped has ended at the
+    /// source. Called before the process ends; a source whose work ends by itself needs nothing.
+    async fn settle(&self) {}
+
     /// Makes a fragment ready to run under `snapshot`. Called at plan time for every scan of the
     /// statement, before any of them is opened.
     async fn prepare(

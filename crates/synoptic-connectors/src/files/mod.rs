@@ -18,8 +18,6 @@ mod read;
 mod scan;
 mod schema;
 mod source;
-#[cfg(test)]
-mod tests;
 mod text;
 
 use std::sync::Arc;

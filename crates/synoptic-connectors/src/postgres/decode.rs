@@ -257,7 +257,15 @@ impl ColumnBuilder {
 }
 
 fn take<T: arrow::datatypes::ArrowNativeType>(values: &mut Vec<T>, rows: usize) -> ScalarBuffer<T> {
-    std::mem::replace(values, Vec::with_capacity(rows)).into()
+    snug(std::mem::replace(values, Vec::with_capacity(rows))).into()
+}
+
+/// Gives back what a small or uneven batch did not need: whoever keeps it accounts for all of it.
+fn snug<T>(mut values: Vec<T>) -> Vec<T> {
+    if values.len() < values.capacity() / 4 * 3 {
+        values.shrink_to_fit();
+    }
+    values
 }
 
 fn primitive<T: ArrowPrimitiveType>(
@@ -410,7 +418,7 @@ impl Slices {
         let done = std::mem::replace(self, next);
         self.offsets.push(0);
         // Ascending from 0: `push` only ever adds.
-        (OffsetBuffer::new(done.offsets.into()), Buffer::from_vec(done.bytes))
+        (OffsetBuffer::new(snug(done.offsets).into()), Buffer::from_vec(snug(done.bytes)))
     }
 }
 

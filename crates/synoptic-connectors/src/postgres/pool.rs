@@ -131,6 +131,12 @@ impl Pool {
         }
     }
 
+    /// Waits until no connection is in use or being closed, as long as a close may take.
+    pub async fn settle(&self) {
+        let all = self.permits.acquire_many(self.options.max_connections);
+        let _ = timeout(CLOSE_GRACE, all).await;
+    }
+
     /// An idle connection, or a new one.
     ///
     /// # Errors

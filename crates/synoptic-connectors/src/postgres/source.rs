@@ -143,6 +143,10 @@ impl Source for PostgresSource {
         self.pool.options().location.clone()
     }
 
+    async fn settle(&self) {
+        self.pool.settle().await;
+    }
+
     async fn check(&self) -> Result<SourceCheck> {
         let asked = Instant::now();
         let sql = "SELECT pg_catalog.current_setting('server_version'), \

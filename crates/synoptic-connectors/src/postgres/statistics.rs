@@ -10,28 +10,25 @@ use synoptic_source::{Fragment, TableDef};
 
 use super::discover::PgTable;
 
-/// Bytes of a page that hold rows, and of a row that hold no values, as the server's planner
-/// counts them.
-const PAGE_BYTES: f64 = 8168.0;
-const ROW_OVERHEAD: usize = 28;
-
 /// What is assumed where nothing is known, as the server's planner does.
 const DEFAULT_EQUAL: f64 = 0.005;
 const DEFAULT_RANGE: f64 = 1.0 / 3.0;
 const DEFAULT_OTHER: f64 = 0.25;
 
-/// The kept statistics of table `$2` in schema `$1`, as one JSON text.
+/// The kept statistics of table `$2` in schema `$1`, as one JSON text. Nothing in it takes a lock
+/// on the table, as asking for its size would: planning must not wait for an `ALTER TABLE`.
 pub(super) const STATISTICS_SQL: &str = "\
     SELECT pg_catalog.json_build_object(\
-        'parts', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object(\
-                'rows', p.reltuples, 'pages_then', p.relpages, \
-                'pages', CASE WHEN p.relkind IN ('r', 'm') THEN \
-                    pg_catalog.pg_relation_size(p.oid) \
-                    / pg_catalog.current_setting('block_size')::pg_catalog.int8 END)) \
-            FROM pg_catalog.pg_class p \
-            WHERE p.oid = c.oid AND c.relkind <> 'p' \
-            OR c.relkind = 'p' AND p.relkind <> 'p' AND p.oid IN (\
-                SELECT t.relid FROM pg_catalog.pg_partition_tree(c.oid) t)), \
+        'parts', (WITH RECURSIVE parts(oid) AS (\
+                SELECT c.oid \
+                UNION SELECT i.inhrelid FROM parts \
+                JOIN pg_catalog.pg_inherits i ON i.inhparent = parts.oid \
+                WHERE c.relkind = 'p') \
+            SELECT pg_catalog.json_agg(pg_catalog.json_build_object(\
+                'analyzed', p.reltuples, 'pages', p.relpages, \
+                'live', pg_catalog.pg_stat_get_live_tuples(p.oid))) \
+            FROM parts JOIN pg_catalog.pg_class p ON p.oid = parts.oid \
+            WHERE p.relkind <> 'p'), \
         'columns', (SELECT pg_catalog.json_object_agg(s.attname, pg_catalog.json_build_object(\
                 'null_fraction', s.null_frac, 'distinct', s.n_distinct, 'width', s.avg_width)) \
             FROM pg_catalog.pg_stats s \
@@ -57,11 +54,11 @@ struct KeptTable {
 /// A table, or one partition.
 #[derive(Deserialize)]
 struct KeptPart {
-    /// At the last ANALYZE; −1 before the first (0 on servers before 14).
-    rows: f64,
-    pages_then: f64,
-    /// Now; unknown for tables of other systems.
-    pages: Option<f64>,
+    /// Rows at the last ANALYZE or VACUUM; −1 before the first (0 on servers before 14).
+    analyzed: f64,
+    pages: f64,
+    /// Rows as they were written and deleted since the server's counters began; 0 on a standby.
+    live: f64,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -84,11 +81,10 @@ impl Estimates {
         };
         let parts = kept.parts.unwrap_or_default();
         let is_view = table.info.kind == synoptic_source::TableKind::View;
-        let width = row_width(table);
         let rows = if parts.is_empty() || is_view {
             None
         } else {
-            parts.iter().map(|part| part.rows(width)).sum()
+            parts.iter().map(|part| part.rows()).sum()
         };
         Self { rows, columns: kept.columns.unwrap_or_default() }
     }
@@ -199,22 +195,11 @@ impl Estimates {
 }
 
 impl KeptPart {
-    /// As the server's planner: the density of then, times the pages of now.
-    fn rows(&self, width: usize) -> Option<f64> {
-        match self.pages {
-            None if self.rows > 0.0 => Some(self.rows),
-            None => None,
-            Some(pages) if self.rows >= 0.0 && self.pages_then > 0.0 => {
-                Some(self.rows / self.pages_then * pages)
-            }
-            Some(pages) => Some(pages * (PAGE_BYTES / (width + ROW_OVERHEAD) as f64)),
-        }
+    /// The larger of two estimates that can each be far too low; `None` when there is neither.
+    fn rows(&self) -> Option<f64> {
+        let known = self.analyzed > 0.0 || self.pages > 0.0 && self.analyzed == 0.0;
+        (known || self.live > 0.0).then(|| self.analyzed.max(self.live))
     }
-}
-
-fn row_width(table: &TableDef) -> usize {
-    let columns = table.detail::<PgTable>().map(|detail| detail.columns.iter());
-    columns.map_or(0, |columns| columns.map(|column| column.encoding().assumed_width()).sum())
 }
 
 fn column(expr: &Expr) -> Option<&str> {

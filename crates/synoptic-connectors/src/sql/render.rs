@@ -31,7 +31,7 @@ pub(super) struct Renderer<'a> {
 impl Renderer<'_> {
     /// A whole filter.
     pub(super) fn filter(&self, expr: &Expr) -> Result<String, Reason> {
-        Ok(self.condition(expr, 0)?.at_least(Binding::Not))
+        Ok(self.condition(expr, 0)?.at_least(Binding::And))
     }
 
     pub(super) fn deeper(&self, depth: usize) -> Result<usize, Reason> {

@@ -64,11 +64,6 @@ impl Connections {
         }
     }
 
-    /// Whether `open` still leads to the same file as the path.
-    pub fn is_current(&self, open: &Open) -> bool {
-        self.identify().is_ok_and(|file| file == open.file)
-    }
-
     /// An SQLite error with the path in it.
     pub fn error(&self, error: rusqlite::Error) -> SourceError {
         convert(error, &self.path)

@@ -148,9 +148,8 @@ fn read<'a>(value: ValueRef<'a>, column: &Wanted) -> Result<Value<'a>, String> {
         }
         (Kind::Decimal { precision, scale }, value) => {
             let decimal = match value {
-                ValueRef::Integer(v) => parse::decimal(&v.to_string(), precision, scale),
-                // The shortest text that reads back as the same number is what was meant.
-                ValueRef::Real(v) => parse::decimal(&format!("{v:?}"), precision, scale),
+                ValueRef::Integer(v) => parse::decimal_of_int(v, precision, scale),
+                ValueRef::Real(v) => parse::decimal_of_float(v, precision, scale),
                 ValueRef::Text(bytes) => parse::decimal(text(bytes)?, precision, scale),
                 ValueRef::Blob(_) | ValueRef::Null => None,
             };

@@ -1,7 +1,10 @@
 //! Which filters SQLite applies.
 
+use std::collections::BTreeSet;
+
 use arrow::datatypes::Schema;
 use chrono::{Days, NaiveDate};
+use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, Operator};
 use synoptic_source::Pushdown;
 use synoptic_types::Reason;
@@ -37,6 +40,26 @@ impl Rendered {
             Self::Inexact(_, reason) => Pushdown::Inexact(reason),
         }
     }
+}
+
+/// The columns whose values a filter looks at. Whether a value is NULL is no such look: what does
+/// not fit is not NULL either way.
+pub(super) fn compared_columns(filter: &Expr) -> BTreeSet<&str> {
+    let mut columns = BTreeSet::new();
+    let walked = filter.apply(|expr| {
+        Ok(match expr {
+            Expr::IsNull(inner) | Expr::IsNotNull(inner) if matches!(**inner, Expr::Column(_)) => {
+                TreeNodeRecursion::Jump
+            }
+            Expr::Column(column) => {
+                columns.insert(column.name.as_str());
+                TreeNodeRecursion::Continue
+            }
+            _ => TreeNodeRecursion::Continue,
+        })
+    });
+    debug_assert!(walked.is_ok(), "the closure never fails");
+    columns
 }
 
 /// A timestamp may be written in several ways, but always begins with its date. So a comparison

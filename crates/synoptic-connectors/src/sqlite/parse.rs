@@ -145,6 +145,29 @@ pub(super) fn decimal(text: &str, precision: u8, scale: i8) -> Option<i128> {
     (value < limit).then_some(if negative { -value } else { value })
 }
 
+/// An integer as an unscaled decimal.
+pub(super) fn decimal_of_int(value: i64, precision: u8, scale: i8) -> Option<i128> {
+    let factor = 10_i128.checked_pow(u32::try_from(scale).ok()?)?;
+    let limit = 10_i128.checked_pow(u32::from(precision))?;
+    i128::from(value).checked_mul(factor).filter(|unscaled| unscaled.abs() < limit)
+}
+
+/// A float as an unscaled decimal: the shortest text that reads back as the same float is what
+/// was meant, and must fit.
+pub(super) fn decimal_of_float(value: f64, precision: u8, scale: i8) -> Option<i128> {
+    // Below 15 digits only one decimal reads back as this float. Both operands of the division
+    // are exact, so it rounds once, as reading the text would.
+    if (0..=15).contains(&scale) {
+        let factor = 10_f64.powi(i32::from(scale));
+        let unscaled = (value * factor).round();
+        if unscaled.abs() < 1e15 && unscaled / factor == value {
+            let limit = 10_i128.checked_pow(u32::from(precision))?;
+            return Some(unscaled as i128).filter(|unscaled| unscaled.abs() < limit);
+        }
+    }
+    decimal(&format!("{value:?}"), precision, scale)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -207,5 +230,35 @@ mod tests {
         for text in ["", ".", "1.234", "123456789.00", "1e99", "abc", "1_0", "--1", "0x10", "nan"] {
             assert_eq!(decimal(text, 10, 2), None, "{text}");
         }
+    }
+
+    #[test]
+    fn floats_are_the_decimal_of_their_shortest_text() {
+        for (value, unscaled) in [
+            (12.34, Some(1234)),
+            (-0.07, Some(-7)),
+            (1e13, Some(10_i128.pow(15))),
+            (0.1 + 0.2, None),
+            (1.005, None),
+            (-0.0, Some(0)),
+            (f64::INFINITY, None),
+            (1e300, None),
+        ] {
+            assert_eq!(decimal_of_float(value, 18, 2), unscaled, "{value}");
+        }
+        let mut state = 1_u64;
+        for _ in 0..100_000 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let unscaled = (state >> 13) as i64 % 10_i64.pow(15);
+            let scale = (state % 13) as i8;
+            let exact = decimal(&format!("{unscaled}e-{scale}"), 38, scale);
+            let value: f64 = format!("{unscaled}e-{scale}").parse().expect("a number");
+            assert_eq!(decimal_of_float(value, 38, scale), exact, "{unscaled}e-{scale}");
+            let noise = f64::from_bits(state);
+            let shortest = decimal(&format!("{noise:?}"), 38, scale);
+            assert_eq!(decimal_of_float(noise, 38, scale), shortest, "{noise:?}");
+        }
+        assert_eq!(decimal_of_int(i64::MIN, 38, 18), Some(i128::from(i64::MIN) * 10_i128.pow(18)));
+        assert_eq!(decimal_of_int(100, 4, 2), None);
     }
 }

@@ -82,8 +82,8 @@ impl SqliteSource {
             conditions.push(match rendered {
                 Rendered::Exact(sql) | Rendered::Inexact(sql, _) => sql,
             });
-            let columns = filter.column_refs();
-            filtered.extend(columns.iter().filter_map(|c| table.schema.index_of(&c.name).ok()));
+            let compared = filter::compared_columns(filter);
+            filtered.extend(compared.iter().filter_map(|name| table.schema.index_of(name).ok()));
         }
         // What a filter compares is read and checked even when nobody wants it.
         read.extend(filtered.into_iter().filter(|column| !fragment.projection.contains(column)));

@@ -113,8 +113,7 @@ pub(super) fn run(
 }
 
 fn begin(connections: &Connections, progress: &Arc<Progress>) -> Result<Open> {
-    let open = connections.acquire()?;
-    let mut open = if connections.is_current(&open) { open } else { connections.acquire()? };
+    let mut open = connections.acquire()?;
     let watched = Arc::clone(progress);
     let result = open
         .connection

@@ -12,6 +12,7 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::optimizer::Analyzer;
 use datafusion::prelude::SessionConfig;
 use futures::future::join_all;
 use synoptic_catalog::{Host, SourceEntry};
@@ -23,7 +24,7 @@ use crate::catalog::{INFORMATION_SCHEMA, SYNOPTIC, SYSTEM_TABLES};
 use crate::error::{Error, Result};
 use crate::metadata::TableEntry;
 use crate::query::{CancelOutcome, QueryInfo};
-use crate::session::Session;
+use crate::session::{FloatConditions, FloatOperators, Session};
 
 pub(crate) use registry::Registry;
 
@@ -212,6 +213,13 @@ impl Engine {
         Ok(answer.map_err(|e| e.in_source(source.name()))?)
     }
 
+    /// Waits until what was dropped has ended at the sources too, at most a few seconds. A process
+    /// that ends sooner may leave queries running there.
+    pub async fn settle(&self) {
+        let snapshot = self.host.snapshot();
+        join_all(snapshot.sources().map(|entry| entry.source().settle())).await;
+    }
+
     pub(crate) fn base_state(&self) -> SessionState {
         self.base.clone()
     }
@@ -275,9 +283,15 @@ fn base_state(config: &EngineConfig, runtime: &Arc<RuntimeEnv>) -> SessionState 
     options.sql_parser.parse_float_as_decimal = true;
     // now() is a moment and not a wall-clock reading.
     options.execution.time_zone = Some("UTC".to_owned());
-    SessionStateBuilder::new()
+    let mut rules = Analyzer::new().rules;
+    rules.insert(0, Arc::new(FloatConditions));
+    let mut builder = SessionStateBuilder::new()
         .with_config(session)
         .with_runtime_env(Arc::clone(runtime))
-        .with_default_features()
-        .build()
+        .with_analyzer_rules(rules)
+        .with_default_features();
+    if let Some(planners) = builder.expr_planners() {
+        planners.insert(0, Arc::new(FloatOperators));
+    }
+    builder.build()
 }

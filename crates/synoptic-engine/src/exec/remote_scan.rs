@@ -8,18 +8,21 @@ use std::task::{Context, Poll};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::stats::Precision;
-use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, Result, Statistics};
 use datafusion::config::ConfigOptions;
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::execution_plan::{
+    Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions,
+};
 use datafusion::physical_plan::filter_pushdown::{
     ChildPushdownResult, FilterPushdownPhase, FilterPushdownPropagation, PushedDown,
 };
 use datafusion::physical_plan::metrics::{
     BaselineMetrics, Count, ExecutionPlanMetricsSet, Metric, MetricValue, MetricsSet,
 };
+use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
 };
@@ -29,6 +32,8 @@ use synoptic_source::{BatchStream, PreparedScan, ScanContext, SourceError};
 use synoptic_types::Reason;
 
 use crate::scope::{ScanRecord, Scope};
+
+use super::replay::Replay;
 
 /// Reads one prepared fragment from its source.
 #[derive(Clone)]
@@ -41,11 +46,67 @@ pub(crate) struct RemoteScanExec {
     kept: Vec<(String, Reason)>,
     /// Filters that joins above make while they run.
     dynamic_filters: Vec<Arc<dyn PhysicalExpr>>,
+    /// Keeps what was read, inside a recursive query.
+    replay: Option<Replay>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
 
+/// Makes every scan inside a recursive query read its source once and replay the rest.
+pub(crate) fn replaying_recursions(
+    plan: Arc<dyn ExecutionPlan>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let replaying = plan.transform_down(|node| {
+        if !node.as_ref().is::<RecursiveQueryExec>() {
+            return Ok(Transformed::no(node));
+        }
+        let replay = |child: &Arc<dyn ExecutionPlan>| {
+            let scans = Arc::clone(child).transform_up(|node| {
+                Ok(match node.as_ref().downcast_ref::<RemoteScanExec>() {
+                    Some(scan) => Transformed::yes(Arc::new(scan.replaying()) as _),
+                    None => Transformed::no(node),
+                })
+            })?;
+            Ok(scans.data)
+        };
+        let children = node.children().into_iter().map(replay).collect::<Result<_>>()?;
+        let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
+        Ok(Transformed::new(
+            node.replace_children(children, options)?,
+            true,
+            TreeNodeRecursion::Jump,
+        ))
+    })?;
+    Ok(replaying.data)
+}
+
 impl RemoteScanExec {
+    /// The scan without filters that change from round to round.
+    fn replaying(&self) -> Self {
+        let replay = Replay::new(self.prepared.partitions().max(1));
+        Self { replay: Some(replay), dynamic_filters: Vec::new(), ..self.clone() }
+    }
+
+    fn read(&self, partition: usize) -> Result<SendableRecordBatchStream> {
+        let context = ScanContext {
+            statement: Arc::clone(&self.scope.statement),
+            dynamic_filters: self.dynamic_filters.clone(),
+            counters: Arc::clone(&self.record.counters),
+        };
+        let snapshot = self.scope.snapshot(&self.entry);
+        let batches = self
+            .prepared
+            .open(partition, snapshot, context)
+            .map_err(|error| placed(error, &self.record))?;
+        Ok(Box::pin(RemoteStream {
+            batches,
+            schema: self.prepared.schema(),
+            scope: Arc::clone(&self.scope),
+            record: Arc::clone(&self.record),
+            metrics: BaselineMetrics::new(&self.metrics, partition),
+        }))
+    }
+
     pub(crate) fn new(
         entry: Arc<SourceEntry>,
         prepared: Arc<dyn PreparedScan>,
@@ -66,6 +127,7 @@ impl RemoteScanExec {
             record,
             kept,
             dynamic_filters: Vec::new(),
+            replay: None,
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
         }
@@ -110,25 +172,16 @@ impl ExecutionPlan for RemoteScanExec {
     fn execute(
         &self,
         partition: usize,
-        _context: Arc<TaskContext>,
+        context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
-        let context = ScanContext {
-            statement: Arc::clone(&self.scope.statement),
-            dynamic_filters: self.dynamic_filters.clone(),
-            counters: Arc::clone(&self.record.counters),
-        };
-        let snapshot = self.scope.snapshot(&self.entry);
-        let batches = self
-            .prepared
-            .open(partition, snapshot, context)
-            .map_err(|error| placed(error, &self.record))?;
-        Ok(Box::pin(RemoteStream {
-            batches,
-            schema: self.prepared.schema(),
-            scope: Arc::clone(&self.scope),
-            record: Arc::clone(&self.record),
-            metrics: BaselineMetrics::new(&self.metrics, partition),
-        }))
+        match &self.replay {
+            None => self.read(partition),
+            Some(replay) => {
+                let scan = self.clone();
+                let schema = self.prepared.schema();
+                Ok(replay.stream(partition, context, move || scan.read(partition), schema))
+            }
+        }
     }
 
     fn metrics(&self) -> Option<MetricsSet> {

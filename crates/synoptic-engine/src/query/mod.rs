@@ -21,6 +21,7 @@ use crate::scope::Scope;
 
 pub(crate) use record::QueryRecord;
 pub use stream::QueryStream;
+pub(crate) use stream::with_deep_stack;
 
 /// A statement as a client sends it.
 #[derive(Debug, Clone, Default)]

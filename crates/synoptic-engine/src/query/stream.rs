@@ -96,7 +96,9 @@ impl QueryStream {
             return Poll::Ready(Some(Err(timed_out(None))));
         }
         let batches = &mut running.batches;
-        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| batches.poll_next_unpin(cx)));
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| {
+                with_deep_stack(|| batches.poll_next_unpin(cx))
+            }));
         match polled {
             Ok(polled) => polled.map(|item| {
                 item.map(|batch| {
@@ -134,6 +136,18 @@ impl Drop for QueryStream {
         self.record.drop_unfinished();
         self.end();
     }
+}
+
+/// Below this much stack, in bytes, a larger one is used.
+const STACK_LEFT: usize = 8 << 20;
+
+/// Enough stack, in bytes, for the longest chain of operators that is let in. Only what is used
+/// of it is ever real memory.
+const DEEP_STACK: usize = 128 << 20;
+
+/// Runs what may recurse as deep as a statement is long.
+pub(crate) fn with_deep_stack<T>(work: impl FnOnce() -> T) -> T {
+    stacker::maybe_grow(STACK_LEFT, DEEP_STACK, work)
 }
 
 /// Gives a batch the answer's own schema, which differs at most in nullability and metadata.

@@ -1,5 +1,6 @@
 //! A session: options, and the place where unqualified names are looked up.
 
+mod floats;
 mod functions;
 mod plan;
 pub(crate) mod settings;
@@ -11,6 +12,8 @@ use datafusion::execution::FunctionRegistry;
 use datafusion::execution::session_state::SessionState;
 use parking_lot::Mutex;
 use synoptic_types::{ErrorCode, OptionError, QueryOptions};
+
+pub(crate) use floats::{FloatConditions, FloatOperators};
 
 use crate::catalog::{INFORMATION_SCHEMA, PUBLIC, SYNOPTIC, SYSTEM, StatementCatalogs};
 use crate::engine::Engine;

@@ -1,7 +1,9 @@
 //! From a request to a planned query.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
@@ -20,9 +22,10 @@ use uuid::Uuid;
 use crate::catalog::StatementCatalogs;
 use crate::engine::hints;
 use crate::error::{Error, Result, timed_out};
-use crate::query::{Description, PlannedQuery, QueryRecord, Request, Work};
+use crate::query::{Description, PlannedQuery, QueryRecord, Request, Work, with_deep_stack};
+use crate::exec::replaying_recursions;
 use crate::scope::Scope;
-use crate::sql::{Command, Parsed, Shown, parse};
+use crate::sql::{Command, Parsed, Shown, named_apart, parse, shown_name};
 
 use super::{Session, settings};
 
@@ -55,8 +58,8 @@ impl Session {
         let scope = Scope::new(Arc::new(Statement { query_id: new_id(), deadline }), &options);
         let work = async {
             let state = self.state_for(&scope, &options);
-            let plan = logical_plan(&state, statement).await?;
-            describe(&state, &plan)
+            let (plan, names) = logical_plan(&state, statement).await?;
+            describe(&state, &plan, &names)
         };
         within(deadline, options.statement_timeout, work).await
     }
@@ -111,10 +114,14 @@ impl Session {
         let statement = match parse(&request.sql)? {
             Parsed::Query(statement) => statement,
             Parsed::Command(Command::Show(Shown::Options)) => {
-                return settings_rows(settings::of_options(&self.options()));
+                return settings_rows(settings::of_options(options));
             }
             Parsed::Command(Command::Show(Shown::Option(name))) => {
-                let value = self.option(&name)?;
+                let plain = name.strip_prefix("synoptic.").unwrap_or(&name);
+                let value = match options.get(plain) {
+                    Ok(value) => value,
+                    Err(_) => self.option(&name)?,
+                };
                 return settings_rows(vec![settings::Setting { name, value, description: "" }]);
             }
             Parsed::Command(Command::Show(shown)) => match parse(&self.show_sql(&shown)?)? {
@@ -127,11 +134,13 @@ impl Session {
             }
         };
         let state = self.state_for(scope, options);
-        let plan = logical_plan(&state, statement).await?;
+        let (plan, names) = logical_plan(&state, statement).await?;
         let wanted = parameters(&plan)?;
         let plan = bind(plan, &wanted, &request.parameters)?;
-        let schema = answer_schema(&analyzed_schema(&state, &plan)?, !wanted.is_empty());
-        let physical = state.create_physical_plan(&plan).await?;
+        let plan = state.optimize(&plan)?;
+        let schema = answer_schema(plan.schema(), &names);
+        let physical = state.query_planner().create_physical_plan(&plan, &state).await?;
+        let physical = replaying_recursions(physical)?;
         Ok((schema, Work::Plan { plan: physical, context: state.task_ctx() }))
     }
 
@@ -235,13 +244,24 @@ fn deadline(request: &Request, options: &QueryOptions) -> Option<Deadline> {
     timeouts.into_iter().flatten().min().and_then(Deadline::after)
 }
 
+/// A future that is polled with enough stack for the deepest plan, whatever thread it is on.
+struct Deep<F>(Pin<Box<F>>);
+
+impl<F: Future> Future for Deep<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        with_deep_stack(|| self.0.as_mut().poll(cx))
+    }
+}
+
 /// Runs planning within its deadline, and turns a panic of any layer below into an error.
 async fn within<T>(
     deadline: Option<Deadline>,
     option: Option<Duration>,
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
-    let work = AssertUnwindSafe(work).catch_unwind().map(|outcome| match outcome {
+    let work = AssertUnwindSafe(Deep(Box::pin(work))).catch_unwind().map(|outcome| match outcome {
         Ok(result) => result,
         Err(panic) => Err(Error::panicked(panic.as_ref())),
     });
@@ -254,8 +274,21 @@ async fn within<T>(
     }
 }
 
-async fn logical_plan(state: &SessionState, statement: DFStatement) -> Result<LogicalPlan> {
-    let plan = state.statement_to_plan(statement).await?;
+/// The logical plan, and the names of columns that had to be told apart to make one.
+async fn logical_plan(
+    state: &SessionState,
+    statement: DFStatement,
+) -> Result<(LogicalPlan, Vec<String>)> {
+    let apart = named_apart(&statement);
+    let (plan, names) = match (state.statement_to_plan(statement).await, apart) {
+        (Ok(plan), _) => (plan, Vec::new()),
+        (Err(error), Some((statement, names)))
+            if error.to_string().contains("require unique expression names") =>
+        {
+            (state.statement_to_plan(statement).await?, names)
+        }
+        (Err(error), _) => return Err(error.into()),
+    };
     // The parser's refusals come first; this one holds even for what they forget.
     SQLOptions::new()
         .with_allow_ddl(false)
@@ -263,18 +296,17 @@ async fn logical_plan(state: &SessionState, statement: DFStatement) -> Result<Lo
         .with_allow_statements(false)
         .verify_plan(&plan)
         .map_err(|e| Error::new(ErrorCode::Unsupported, e.strip_backtrace()))?;
-    Ok(plan)
+    Ok((plan, names))
 }
 
-fn describe(state: &SessionState, plan: &LogicalPlan) -> Result<Description> {
+fn describe(state: &SessionState, plan: &LogicalPlan, names: &[String]) -> Result<Description> {
     let parameters = parameters(plan)?;
-    let schema = if parameters.is_empty() {
-        analyzed_schema(state, plan)?
-    } else {
+    let schema = match state.optimize(plan) {
+        Ok(optimized) => answer_schema(optimized.schema(), names),
         // Types that depend on parameters are known only with values.
-        analyzed_schema(state, plan).unwrap_or_else(|_| plan.schema().as_ref().clone())
+        Err(_) if !parameters.is_empty() => answer_schema(plan.schema(), names),
+        Err(error) => return Err(error.into()),
     };
-    let schema = answer_schema(&schema, !parameters.is_empty());
     Ok(Description { schema, parameters, is_update: false })
 }
 
@@ -328,19 +360,14 @@ fn bind(
     Ok(plan.with_param_values(values)?)
 }
 
-/// The schema after type coercion, which is what the batches have.
-fn analyzed_schema(state: &SessionState, plan: &LogicalPlan) -> Result<DFSchema> {
-    let analyzed =
-        state.analyzer().execute_and_check(plan.clone(), state.config_options(), |_, _| {})?;
-    Ok(analyzed.schema().as_ref().clone())
-}
-
-/// The one schema of an answer. With parameters every column is nullable, because whether one is
-/// depends on values that are not there yet when the statement is prepared.
-fn answer_schema(schema: &DFSchema, nullable: bool) -> SchemaRef {
+/// The one schema of an answer: the types of the optimized plan, which are those of the batches.
+///
+/// Every column is nullable. Whether one can be NULL depends on parameters that are not there yet
+/// when a statement is prepared, and on rewrites that do not keep account of it; clients compare
+/// this schema with the batches' to the letter.
+fn answer_schema(schema: &DFSchema, names: &[String]) -> SchemaRef {
     let field = |field: &Arc<Field>| {
-        let field = field.as_ref().clone().with_metadata(Default::default());
-        if nullable { field.with_nullable(true) } else { field }
+        Field::new(shown_name(field.name(), names), field.data_type().clone(), true)
     };
     Arc::new(Schema::new(schema.fields().iter().map(field).collect::<Vec<_>>()))
 }

@@ -7,6 +7,8 @@ mod command;
 mod placeholders;
 mod refuse;
 mod rewrite;
+mod size;
+mod unique;
 
 use datafusion::sql::parser::{DFParserBuilder, Statement as DFStatement};
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
@@ -17,9 +19,7 @@ use crate::error::{Error, Result};
 
 pub(crate) use command::{Command, Shown};
 pub(crate) use placeholders::number_placeholders;
-
-/// Longest statement that is parsed, in bytes.
-const MAX_SQL_BYTES: usize = 4 << 20;
+pub(crate) use unique::{named_apart, shown_name};
 
 /// Deepest nesting the parser follows.
 const RECURSION_LIMIT: usize = 128;
@@ -35,12 +35,7 @@ pub(crate) enum Parsed {
 
 /// Parses exactly one statement and refuses what is not honoured.
 pub(crate) fn parse(sql: &str) -> Result<Parsed> {
-    if sql.len() > MAX_SQL_BYTES {
-        return Err(Error::new(
-            ErrorCode::Syntax,
-            format!("the statement has {} bytes; at most {MAX_SQL_BYTES} are parsed", sql.len()),
-        ));
-    }
+    size::check(sql)?;
     let numbered = number_placeholders(sql)?;
     let mut statements = DFParserBuilder::new(numbered.as_str())
         .with_dialect(&GenericDialect)
@@ -67,13 +62,13 @@ fn classify(statement: DFStatement) -> Result<Parsed> {
     match statement {
         DFStatement::Statement(mut sql) => {
             if matches!(*sql, SqlStatement::Query(_) | SqlStatement::ExplainTable { .. }) {
-                rewrite::standard_limits(&mut sql)?;
+                rewrite::spellings(&mut sql)?;
                 refuse::unhonoured(&sql)?;
                 return Ok(Parsed::Query(DFStatement::Statement(sql)));
             }
             if let SqlStatement::Explain { statement, .. } = &*sql {
                 refuse::not_a_query(statement)?;
-                rewrite::standard_limits(&mut sql)?;
+                rewrite::spellings(&mut sql)?;
                 refuse::unhonoured(&sql)?;
                 return Ok(Parsed::Query(DFStatement::Statement(sql)));
             }
@@ -84,7 +79,7 @@ fn classify(statement: DFStatement) -> Result<Parsed> {
                 return Err(refuse::named("EXPLAIN of this statement"));
             };
             refuse::not_a_query(inner)?;
-            rewrite::standard_limits(inner)?;
+            rewrite::spellings(inner)?;
             refuse::unhonoured(inner)?;
             Ok(Parsed::Query(DFStatement::Explain(explain)))
         }

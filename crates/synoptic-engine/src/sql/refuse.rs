@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArgumentClause, FunctionArguments, GroupByExpr, GroupByWithModifier,
-    JoinOperator, Query, Select, SelectFlavor, SetExpr, Statement, TableFactor, Visit, Visitor,
+    JoinOperator, LimitClause, Query, Select, SelectFlavor, SetExpr, Statement, TableFactor, Visit, Visitor,
 };
 use synoptic_types::ErrorCode;
 
@@ -62,7 +62,7 @@ impl Visitor for Refuse {
             with,
             body,
             order_by,
-            limit_clause: _,
+            limit_clause,
             fetch,
             locks,
             for_clause,
@@ -74,6 +74,9 @@ impl Visitor for Refuse {
             when(cte.from.is_some(), "FROM in a WITH clause")?;
             when(cte.materialized.is_some(), "MATERIALIZED in a WITH clause")?;
         }
+        let by = matches!(limit_clause, Some(LimitClause::LimitOffset { limit_by, .. })
+            if !limit_by.is_empty());
+        when(by, "LIMIT … BY")?;
         when(fetch.is_some(), "FETCH")?;
         when(!locks.is_empty(), "a locking clause (FOR UPDATE, FOR SHARE)")?;
         when(for_clause.is_some(), "FOR XML, FOR JSON or FOR BROWSE")?;

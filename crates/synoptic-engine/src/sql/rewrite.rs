@@ -1,29 +1,46 @@
-//! Standard spellings of LIMIT that the planner does not know.
+//! Spellings that the planner does not know or reads otherwise than its users.
 
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, LimitClause, Query, SetExpr, Statement, TopQuantity, Value, VisitMut, VisitorMut,
+    CastKind, DataType, Expr, LimitClause, Query, SetExpr, Statement, TopQuantity, Value, VisitMut, VisitorMut,
 };
 use synoptic_types::ErrorCode;
 
 use crate::error::{Error, Result};
 
-/// Rewrites `FETCH FIRST n ROWS ONLY` and `SELECT TOP n` as `LIMIT n`.
+/// Rewrites `FETCH FIRST n ROWS ONLY` and `SELECT TOP n` as `LIMIT n`, and numbers with an exponent
+/// as doubles: as decimals, `1e300` would have no type.
 ///
 /// # Errors
 /// When they say more than LIMIT can: WITH TIES, PERCENT, or a LIMIT besides.
-pub(super) fn standard_limits(statement: &mut Statement) -> Result<()> {
-    match statement.visit(&mut Limits) {
+pub(super) fn spellings(statement: &mut Statement) -> Result<()> {
+    match statement.visit(&mut Spellings) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(error),
     }
 }
 
-struct Limits;
+struct Spellings;
 
-impl VisitorMut for Limits {
+impl VisitorMut for Spellings {
     type Break = Error;
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+        if let Expr::Value(value) = expr
+            && let Value::Number(number, _) = &value.value
+            && number.contains(['e', 'E'])
+        {
+            *expr = Expr::Cast {
+                kind: CastKind::Cast,
+                expr: Box::new(Expr::value(Value::SingleQuotedString(number.clone()))),
+                data_type: DataType::DoublePrecision,
+                array: false,
+                format: None,
+            };
+        }
+        ControlFlow::Continue(())
+    }
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
         if let Some(fetch) = query.fetch.take() {

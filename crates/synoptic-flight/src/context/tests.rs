@@ -29,6 +29,28 @@ fn options_come_with_dashes_or_underscores() {
 }
 
 #[test]
+fn an_option_that_does_not_exist_or_fit_is_refused_on_every_call() {
+    for (name, value, code) in [
+        ("x-synoptic-nope", "x", ErrorCode::InvalidOption),
+        ("x-synoptic-", "x", ErrorCode::InvalidOption),
+        ("x-synoptic-pushdown", "sometimes", ErrorCode::InvalidOption),
+        ("x-synoptic-consistency", "as_of", ErrorCode::Unsupported),
+    ] {
+        let fault = read_options(&headers(&[(name, value)])).expect_err(name);
+        assert_eq!(fault.code(), code, "{}", fault.message());
+    }
+}
+
+#[test]
+fn headers_have_a_limit() {
+    let value = "x".repeat(10_000);
+    let entries = vec![("x-other", value.as_str()); 7];
+    assert!(check_size(&headers(&entries[..6])).is_ok());
+    let fault = check_size(&headers(&entries)).expect_err("too large");
+    assert_eq!(fault.code(), ErrorCode::InvalidOption);
+}
+
+#[test]
 fn types_are_chosen_by_header() {
     let types = |value| read_options(&headers(&[("x-synoptic-types", value)])).map(|(_, t)| t);
     assert_eq!(types("native").expect("native"), Types::Native);

@@ -474,14 +474,12 @@ impl Suite<'_> {
         let source = self.source();
         let snapshot = source.begin(&statement());
         let scan = |partitions| {
-            Scan::under(
-                source,
-                Fragment::table(Arc::clone(&def)),
-                Arc::clone(&snapshot),
-                partitions,
-            )
+            let fragment = Fragment::table(Arc::clone(&def));
+            Scan::under(source, fragment, Arc::clone(&snapshot), partitions)
         };
+        // All scans of a statement are prepared before one of them is opened.
         let Some(first) = cases.value(scan(1).await, "prepare") else { return cases };
+        let Some(second) = cases.value(scan(3).await, "prepare again") else { return cases };
         let Some(first) = cases.value(first.read().await, "read") else { return cases };
         let differ = difference(&first, &before);
         cases.case(differ.is_none(), || format!("the first scan: {}", differ.unwrap_or_default()));
@@ -495,10 +493,7 @@ impl Suite<'_> {
             return cases;
         }
         // The same state as before, or a clear error; never a mixture.
-        let second = match scan(3).await {
-            Ok(second) => second.read().await,
-            Err(e) => Err(e),
-        };
+        let second = second.read().await;
         match second {
             Ok(second) => {
                 let differ = difference(&second, &before);

@@ -17,7 +17,7 @@ use crate::cli_error::{CliError, Result};
 use crate::demo_options::DemoOptions;
 
 /// Lines of remote text shown per scan; `EXPLAIN` shows the whole.
-const REMOTE_TEXT_LINES: usize = 6;
+const REMOTE_TEXT_LINES: usize = 8;
 
 /// The answer to a question and where it came from.
 #[derive(Debug)]

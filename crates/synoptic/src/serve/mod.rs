@@ -61,6 +61,7 @@ pub async fn run(path: PathBuf) -> Result<()> {
     let _control = ControlThread::start(control)?;
     // Whoever reads it may send a signal right away, so signals are caught before.
     ready.print()?;
+    let sources = Arc::clone(&engine);
     let served = synoptic_flight::serve(engine, listener, options, stop.cancelled_owned());
     // On a worker, not on this thread: what it waits for is then in one place.
     let mut served = tokio::spawn(served);
@@ -75,6 +76,7 @@ pub async fn run(path: PathBuf) -> Result<()> {
             tracing::warn!("stopped at once");
         }
     }
+    sources.settle().await;
     Ok(())
 }
 

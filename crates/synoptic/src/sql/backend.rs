@@ -1,5 +1,7 @@
 //! Who answers: an engine in this process, or a server.
 
+use std::sync::Arc;
+
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use futures::{StreamExt, TryStreamExt};
@@ -36,6 +38,13 @@ pub(super) enum Answer {
 }
 
 impl Backend {
+    /// Waits until what was cancelled has ended at the sources, so that the process may end.
+    pub(super) async fn settle(&self) {
+        if let Self::Embedded(session) = self {
+            session.engine().settle().await;
+        }
+    }
+
     /// Makes the engine, or connects to the server.
     pub(super) async fn open(args: &SqlArgs) -> Result<Self> {
         if let Some(url) = &args.url {
@@ -104,10 +113,7 @@ impl Backend {
     }
 }
 
-async fn embedded_columns(
-    engine: &std::sync::Arc<Engine>,
-    table: &TableRef,
-) -> Result<Vec<String>> {
+async fn embedded_columns(engine: &Arc<Engine>, table: &TableRef) -> Result<Vec<String>> {
     let entries = engine.tables().await;
     let entry = entries.iter().find(|entry| {
         entry.catalog == table.catalog && entry.schema == table.schema && entry.name == table.name
@@ -161,15 +167,18 @@ impl Answer {
     /// Rows read so far: at each source, or from the server, which says no more meanwhile.
     pub(super) fn progress(&self) -> Vec<RowsRead> {
         match self {
-            Self::Embedded(stream) => stream
-                .receipt()
-                .scans
-                .into_iter()
-                .map(|scan| RowsRead {
-                    place: format!("{}.{}", scan.source, scan.table),
-                    rows: scan.rows,
-                })
-                .collect(),
+            Self::Embedded(stream) => {
+                // A table that is read twice is one place.
+                let mut read: Vec<RowsRead> = Vec::new();
+                for scan in stream.receipt().scans {
+                    let place = format!("{}.{}", scan.source, scan.table);
+                    match read.iter_mut().find(|read| read.place == place) {
+                        Some(read) => read.rows += scan.rows,
+                        None => read.push(RowsRead { place, rows: scan.rows }),
+                    }
+                }
+                read
+            }
             Self::Remote { rows, .. } => {
                 vec![RowsRead { place: "received".to_owned(), rows: *rows }]
             }

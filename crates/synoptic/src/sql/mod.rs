@@ -50,10 +50,9 @@ pub async fn run(args: SqlArgs) -> Result<()> {
     let backend = Backend::open(&args).await?;
     match scripts {
         Some(scripts) => {
-            for script in &scripts {
-                run_script(&backend, script, &args).await?;
-            }
-            Ok(())
+            let outcome = run_scripts(&backend, &scripts, &args).await;
+            backend.settle().await;
+            outcome
         }
         None => prompt::run(backend, args.receipt).await,
     }
@@ -88,6 +87,13 @@ fn read_all(what: &str, from: impl Read) -> Result<String> {
         return Err(CliError::failed(format!("{what} has more than {MAX_SCRIPT_BYTES} bytes")));
     }
     Ok(text)
+}
+
+async fn run_scripts(backend: &Backend, scripts: &[String], args: &SqlArgs) -> Result<()> {
+    for script in scripts {
+        run_script(backend, script, args).await?;
+    }
+    Ok(())
 }
 
 async fn run_script(backend: &Backend, script: &str, args: &SqlArgs) -> Result<()> {

@@ -43,7 +43,7 @@ impl Progress {
         let bar = self.bar.get_or_insert_with(|| {
             // A hidden target does nothing; indicatif hides it where there is no terminal.
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
                 bar.set_style(style);
             }
             bar

@@ -1,9 +1,8 @@
 WITH fixing AS (
   SELECT fixing_day, currency, rate
   FROM fx.rates
-  WHERE fixing_day = (
-    SELECT max(fixing_day) FROM fx.rates WHERE fixing_day <= DATE '2012-12-26'
-  )
+  WHERE fixing_day <= DATE '2012-12-26'
+  QUALIFY row_number() OVER (PARTITION BY currency ORDER BY fixing_day DESC) = 1
 )
 SELECT a.account_id AS account, o.name AS owner, a.name AS mandate, f.fixing_day,
        CAST(sum(h.shares * p.close) AS DECIMAL(18, 2)) AS value_usd,

@@ -4,17 +4,17 @@ WITH fixing AS (
   FROM fx.rates
   WHERE currency = 'USD'
 ), daily AS (
-  SELECT p.trading_day, f.rate, sum(h.shares * p.close) AS usd
+  SELECT p.trading_day, sum(h.shares * p.close) AS usd
   FROM market.prices p
   JOIN portfolio.positions h ON h.symbol = p.symbol
-  JOIN fixing f ON p.trading_day >= f.fixing_day AND p.trading_day < f.next_fixing
   WHERE p.trading_day BETWEEN DATE '2013-01-18' AND DATE '2013-01-25'
-  GROUP BY p.trading_day, f.rate
+  GROUP BY p.trading_day
 ), change AS (
-  SELECT trading_day, usd, rate,
-         lag(usd) OVER (ORDER BY trading_day) AS usd_before,
-         lag(rate) OVER (ORDER BY trading_day) AS rate_before
-  FROM daily
+  SELECT d.trading_day, d.usd, f.rate,
+         lag(d.usd) OVER w AS usd_before, lag(f.rate) OVER w AS rate_before
+  FROM daily d
+  JOIN fixing f ON d.trading_day >= f.fixing_day AND d.trading_day < f.next_fixing
+  WINDOW w AS (ORDER BY d.trading_day)
 )
 SELECT trading_day,
        CAST(usd / rate AS DECIMAL(18, 2)) AS value_eur,

@@ -1,9 +1,8 @@
 WITH fixing AS (
   SELECT currency, rate
   FROM fx.rates
-  WHERE fixing_day = (
-    SELECT max(fixing_day) FROM fx.rates WHERE fixing_day <= DATE '2012-12-31'
-  )
+  WHERE fixing_day <= DATE '2012-12-31'
+  QUALIFY row_number() OVER (PARTITION BY currency ORDER BY fixing_day DESC) = 1
   UNION ALL
   SELECT 'EUR', 1
 ), holding AS (
