@@ -1,8 +1,8 @@
+mod conformance;
 mod demo;
 mod edges;
 mod engine;
-mod slt;
-mod postgres;
 mod files;
-mod conformance;
+mod postgres;
+mod slt;
 mod sqlite;

@@ -1,4 +1,4 @@
 //! Test harness.
 
-pub mod s3;
 pub mod postgres;
+pub mod s3;

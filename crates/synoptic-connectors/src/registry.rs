@@ -12,11 +12,8 @@ use crate::{files, postgres, sqlite};
 
 type Open = fn(Declared) -> Result<Arc<dyn Source>, OptionsError>;
 
-const CONNECTORS: &[(&str, Open)] = &[
-    ("files", files::open),
-    ("postgres", postgres::open),
-    ("sqlite", sqlite::open),
-];
+const CONNECTORS: &[(&str, Open)] =
+    &[("files", files::open), ("postgres", postgres::open), ("sqlite", sqlite::open)];
 
 /// The names a configuration may use, sorted.
 pub fn names() -> Vec<&'static str> {

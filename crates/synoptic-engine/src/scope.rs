@@ -43,7 +43,7 @@ impl Scope {
         Arc::new(Self {
             statement,
             pushdown: options.pushdown,
-            dynamic_filters: options.dynamic_filters,
+            dynamic_filters: options.dynamic_filters && options.pushdown == Pushdown::Auto,
             max_rows_read: options.max_rows_read,
             snapshots: Mutex::default(),
             scans: Arc::default(),

@@ -1,6 +1,8 @@
 //! The one remote operator.
 
+mod cooperate;
 mod remote_scan;
 mod replay;
 
+pub(crate) use cooperate::yielding_joins;
 pub(crate) use remote_scan::{RemoteScanExec, replaying_recursions};

@@ -53,9 +53,7 @@ pub(crate) struct RemoteScanExec {
 }
 
 /// Makes every scan inside a recursive query read its source once and replay the rest.
-pub(crate) fn replaying_recursions(
-    plan: Arc<dyn ExecutionPlan>,
-) -> Result<Arc<dyn ExecutionPlan>> {
+pub(crate) fn replaying_recursions(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let replaying = plan.transform_down(|node| {
         if !node.as_ref().is::<RecursiveQueryExec>() {
             return Ok(Transformed::no(node));

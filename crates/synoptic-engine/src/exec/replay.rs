@@ -49,10 +49,7 @@ impl Replay {
                         memory.try_grow(batch.get_array_memory_size())?;
                         batches.push(batch);
                     }
-                    Ok::<_, DataFusionError>(Arc::new(Kept {
-                        batches,
-                        _memory: memory,
-                    }))
+                    Ok::<_, DataFusionError>(Arc::new(Kept { batches, _memory: memory }))
                 })
                 .await?;
             Ok::<_, DataFusionError>(stream::iter(kept.batches.clone()).map(Ok))

@@ -97,8 +97,8 @@ impl QueryStream {
         }
         let batches = &mut running.batches;
         let polled = std::panic::catch_unwind(AssertUnwindSafe(|| {
-                with_deep_stack(|| batches.poll_next_unpin(cx))
-            }));
+            with_deep_stack(|| batches.poll_next_unpin(cx))
+        }));
         match polled {
             Ok(polled) => polled.map(|item| {
                 item.map(|batch| {

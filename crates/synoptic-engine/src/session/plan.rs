@@ -22,8 +22,8 @@ use uuid::Uuid;
 use crate::catalog::StatementCatalogs;
 use crate::engine::hints;
 use crate::error::{Error, Result, timed_out};
+use crate::exec::{replaying_recursions, yielding_joins};
 use crate::query::{Description, PlannedQuery, QueryRecord, Request, Work, with_deep_stack};
-use crate::exec::replaying_recursions;
 use crate::scope::Scope;
 use crate::sql::{Command, Parsed, Shown, named_apart, parse, shown_name};
 
@@ -140,7 +140,7 @@ impl Session {
         let plan = state.optimize(&plan)?;
         let schema = answer_schema(plan.schema(), &names);
         let physical = state.query_planner().create_physical_plan(&plan, &state).await?;
-        let physical = replaying_recursions(physical)?;
+        let physical = yielding_joins(replaying_recursions(physical)?)?;
         Ok((schema, Work::Plan { plan: physical, context: state.task_ctx() }))
     }
 

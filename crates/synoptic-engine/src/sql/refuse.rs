@@ -7,7 +7,8 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArgumentClause, FunctionArguments, GroupByExpr, GroupByWithModifier,
-    JoinOperator, LimitClause, Query, Select, SelectFlavor, SetExpr, Statement, TableFactor, Visit, Visitor,
+    JoinOperator, LimitClause, Query, Select, SelectFlavor, SetExpr, Statement, TableFactor, Visit,
+    Visitor,
 };
 use synoptic_types::ErrorCode;
 

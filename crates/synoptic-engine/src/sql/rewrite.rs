@@ -3,7 +3,8 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType, Expr, LimitClause, Query, SetExpr, Statement, TopQuantity, Value, VisitMut, VisitorMut,
+    CastKind, DataType, Expr, LimitClause, Query, SetExpr, Statement, TopQuantity, Value, VisitMut,
+    VisitorMut,
 };
 use synoptic_types::ErrorCode;
 

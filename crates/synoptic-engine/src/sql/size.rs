@@ -22,7 +22,8 @@ const MAX_RELATIONS: usize = 300;
 /// Refuses what is too large.
 pub(super) fn check(sql: &str) -> Result<()> {
     if sql.len() > MAX_BYTES {
-        let message = format!("the statement has {} bytes; at most {MAX_BYTES} are parsed", sql.len());
+        let message =
+            format!("the statement has {} bytes; at most {MAX_BYTES} are parsed", sql.len());
         return Err(Error::new(ErrorCode::Syntax, message));
     }
     let tokens = Tokenizer::new(&GenericDialect, sql)

@@ -32,9 +32,9 @@ pub use tour::{Answer, ask, tour};
 pub async fn run(options: DemoOptions) -> Result<()> {
     let (dir, listen) = (options.dir.clone(), options.listen.clone());
     let building = tokio::task::spawn_blocking(move || build(&dir, &listen));
-    let path = building
-        .await
-        .map_err(|error| CliError::failed(format!("the demo's sources were not made: {error}")))??;
+    let path = building.await.map_err(|error| {
+        CliError::failed(format!("the demo's sources were not made: {error}"))
+    })??;
     let config = Config::load(&path, &synoptic_connectors::names())?;
     tour(&compose(&config)?, &options, &mut io::stdout()).await?;
     if options.serve { crate::serve::run(path).await } else { Ok(()) }

@@ -150,8 +150,7 @@ struct Signals {
 
 impl Signals {
     fn catch() -> Result<Self> {
-        let catch =
-            |kind| signal(kind).map_err(|error| CliError::io("listen for signals", &error));
+        let catch = |kind| signal(kind).map_err(|error| CliError::io("listen for signals", &error));
         Ok(Self {
             terminate: catch(SignalKind::terminate())?,
             interrupt: catch(SignalKind::interrupt())?,

@@ -42,11 +42,7 @@ pub(super) struct HttpState {
 
 impl HttpState {
     /// `workers` is where sources are asked.
-    pub(super) fn new(
-        engine: Arc<Engine>,
-        draining: CancellationToken,
-        workers: Handle,
-    ) -> Self {
+    pub(super) fn new(engine: Arc<Engine>, draining: CancellationToken, workers: Handle) -> Self {
         Self { readiness: Readiness::new(Arc::clone(&engine), workers), engine, draining }
     }
 }
