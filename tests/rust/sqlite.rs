@@ -167,13 +167,13 @@ async fn every_declared_type_is_read_exactly() {
     assert_rows(
         &bench.read("t").await.expect("every value fits"),
         r#"
-+----+----------------------+-------+-----+-------+---------------------------------------+------+------+------------+-----------------------+----------------------+------+----------+---+
-| id | big                  | b     | f   | n     | u                                     | c    | y    | d          | ts                    | tz                   | any  | j        | g |
-+----+----------------------+-------+-----+-------+---------------------------------------+------+------+------------+-----------------------+----------------------+------+----------+---+
-| 1  | 9223372036854775807  | true  | 0.1 | 12.34 | 0.100000000000000000                  | it's | 00ff | 1969-12-31 | 1969-12-31T23:59:59.5 | 2024-03-31T00:30:00Z | text | {"a": 1} | 2 |
-| 2  | -9223372036854775808 | false | 7.0 | 5.00  | 123456789012345678.000000000000000000 |      |      | 0001-01-01 | 2024-02-29T12:30:00   | 2024-03-31T00:30:00Z | 42   |          | 4 |
-| 3  | 0                    |       | inf | -0.07 |                                       |      |      | 9999-12-31 | 2024-02-29T00:00:00   |                      | 0.1  |          | 6 |
-+----+----------------------+-------+-----+-------+---------------------------------------+------+------+------------+-----------------------+----------------------+------+----------+---+
++----+----------------------+-------+-----+-------+---------------------------------------+------+------+------------+-------------------------+----------------------+------+----------+---+
+| id | big                  | b     | f   | n     | u                                     | c    | y    | d          | ts                      | tz                   | any  | j        | g |
++----+----------------------+-------+-----+-------+---------------------------------------+------+------+------------+-------------------------+----------------------+------+----------+---+
+| 1  | 9223372036854775807  | true  | 0.1 | 12.34 | 0.100000000000000000                  | it's | 00ff | 1969-12-31 | 1969-12-31T23:59:59.500 | 2024-03-31T00:30:00Z | text | {"a": 1} | 2 |
+| 2  | -9223372036854775808 | false | 7.0 | 5.00  | 123456789012345678.000000000000000000 |      |      | 0001-01-01 | 2024-02-29T12:30:00     | 2024-03-31T00:30:00Z | 42   |          | 4 |
+| 3  | 0                    |       | inf | -0.07 |                                       |      |      | 9999-12-31 | 2024-02-29T00:00:00     |                      | 0.1  |          | 6 |
++----+----------------------+-------+-----+-------+---------------------------------------+------+------+------------+-------------------------+----------------------+------+----------+---+
 "#,
     );
 }
@@ -413,7 +413,7 @@ async fn dropping_a_stream_ends_its_scan_and_no_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dropping_everything_ends_a_step_at_once() {
-    let bench = Bench::new("dropall", SLOW_VIEW);
+    let bench = Bench::new("da", SLOW_VIEW);
     let statement = statement(None);
     let snapshot = bench.source.begin(&statement);
     let slow = Fragment::table(bench.table("slow").await);
@@ -422,15 +422,15 @@ async fn dropping_everything_ends_a_step_at_once() {
     drop(snapshot);
     let polled = tokio::time::timeout(Duration::from_millis(100), stream.next()).await;
     assert!(polled.is_err(), "the scan takes long");
-    assert_eq!(threads("dropall"), 1);
+    assert_eq!(threads("da"), 1);
     drop(stream);
-    let took = until("the thread's end", || threads("dropall") == 0).await;
+    let took = until("the thread's end", || threads("da") == 0).await;
     assert!(took < Duration::from_secs(1), "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deadline_ends_a_scan() {
-    let bench = Bench::new("deadline", SLOW_VIEW);
+    let bench = Bench::new("dl", SLOW_VIEW);
     let statement = statement(Some(Duration::from_millis(300)));
     let snapshot = bench.source.begin(&statement);
     let slow = Fragment::table(bench.table("slow").await);
@@ -442,7 +442,7 @@ async fn a_deadline_ends_a_scan() {
     assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
     assert!(stream.next().await.is_none(), "an error is the end");
     drop((stream, snapshot));
-    until("the thread's end", || threads("deadline") == 0).await;
+    until("the thread's end", || threads("dl") == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -259,7 +259,7 @@ async fn extremes_keep_their_bits() {
     let dates = batch.column(1).as_primitive::<Date32Type>();
     assert_eq!(dates.values().as_ref(), [2_145_042_905, -2_440_588]);
     let stamps = batch.column(2).as_primitive::<TimestampMicrosecondType>();
-    assert_eq!(stamps.values().as_ref(), [9_223_339_708_799_999_999, -210_866_803_200_000_000]);
+    assert_eq!(stamps.values().as_ref(), [9_223_371_244_799_999_999, -210_866_803_200_000_000]);
     let moments = batch.column(3).as_primitive::<TimestampMicrosecondType>();
     assert_eq!(moments.values().as_ref(), [-210_866_803_200_000_000, 0]);
     let intervals = batch.column(4).as_primitive::<IntervalMonthDayNanoType>();
