@@ -17,6 +17,7 @@ pub trait Clock: Debug + Send + Sync {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place wall time comes from")]
     fn now(&self) -> DateTime<Utc> {
         Utc::now()
     }
