@@ -7,7 +7,7 @@ use arrow_flight::{FlightDescriptor, Ticket};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use synoptic_benches::{BULK_BYTES, Setting, run};
 use tokio::runtime::Runtime;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 
 const JOIN: &str = "
     SELECT p.currency, sum(p.qty * m.close * r.rate) AS value
@@ -32,7 +32,9 @@ fn statements(criterion: &mut Criterion, runtime: &Runtime, setting: &Setting) {
 
 fn flight(criterion: &mut Criterion, runtime: &Runtime, setting: &Setting) {
     let (url, server) = runtime.block_on(setting.serve());
-    let client = runtime.block_on(FlightServiceClient::connect(url)).expect("connected");
+    let endpoint = Endpoint::from_shared(url).expect("an address");
+    let channel = runtime.block_on(endpoint.connect()).expect("connected");
+    let client = FlightServiceClient::new(channel);
     let mut group = criterion.benchmark_group("flight");
     for (name, sql) in [("select_1", "SELECT 1"), ("three_source_join", JOIN)] {
         group.bench_function(name, |bencher| {

@@ -1,5 +1,6 @@
 //! Compiles `proto/` with a compiler in Rust, so that nobody needs `protoc`.
 
+use std::env;
 use std::error::Error;
 use std::path::Path;
 
@@ -10,7 +11,8 @@ const FILES: [&str; 3] = [
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
+    // At run time: a build script that a shared target folder kept may come from another checkout.
+    let root = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
     println!("cargo::rerun-if-changed={}", root.display());
     let files = protox::compile(FILES, [&root])?;
     // In order, so that one ticket has one encoding.

@@ -85,7 +85,7 @@ pub(crate) fn read(bytes: &Bytes) -> Result<Vec<ScalarValue>> {
     let batch = reader
         .next()
         .ok_or_else(|| Fault::malformed("the parameters in the ticket have no row"))??;
-    batch.columns().iter().map(|column| scalar(column)).collect()
+    batch.columns().iter().map(scalar).collect()
 }
 
 /// The one value of `array` as its placeholder wants it.

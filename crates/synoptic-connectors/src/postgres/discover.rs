@@ -335,11 +335,11 @@ fn collation(column: Option<&DescribedCollation>, database: &DescribedDatabase) 
         (provider, locale.as_deref())
     };
     // libc's C.UTF-8 sorts by code point only in newer systems; the builtin provider's always does.
-    let binary = match (provider, locale) {
-        ("c", Some("C" | "POSIX")) => true,
-        ("b", Some("C" | "C.UTF-8" | "C.UTF8" | "PG_C_UTF8" | "PG_UNICODE_FAST")) => true,
-        _ => false,
-    };
+    let binary = matches!(
+        (provider, locale),
+        ("c", Some("C" | "POSIX"))
+            | ("b", Some("C" | "C.UTF-8" | "C.UTF8" | "PG_C_UTF8" | "PG_UNICODE_FAST"))
+    );
     if binary { Collation::Binary } else { Collation::Deterministic }
 }
 

@@ -41,6 +41,10 @@ struct Parts<'a> {
     digits: &'a [u8],
 }
 
+/// The groups that stay whole, what is left of one cut in the middle with its number of digits, and
+/// the power of ten.
+type Cut<'a> = (&'a [u8], Option<(u16, i32)>, i32);
+
 impl<'a> Parts<'a> {
     #[inline]
     fn parse(value: &'a [u8], scale: u8) -> Result<Self, NumericError> {
@@ -71,7 +75,7 @@ impl<'a> Parts<'a> {
 
     /// The digits without those below the scale, which must be zero, and the power of ten that
     /// what is left has still to be multiplied with. The last group may be cut in the middle.
-    fn cut(&self) -> Result<(&'a [u8], Option<(u16, i32)>, i32), NumericError> {
+    fn cut(&self) -> Result<Cut<'a>, NumericError> {
         if self.exponent >= 0 {
             return Ok((self.digits, None, self.exponent));
         }

@@ -2,6 +2,7 @@
 //! as the statement has, each moved on only when its reader asks.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::mem;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -170,14 +171,11 @@ fn next<'c>(
     cursors: &mut HashMap<u64, Cursor<'c>>,
     scan: &Arc<Scan>,
 ) -> Answer {
-    if !cursors.contains_key(&scan.id) {
-        let cursor = Cursor::open(connection, connections, &scan.plan)?;
-        cursors.insert(scan.id, cursor);
-    }
-    match cursors.get_mut(&scan.id) {
-        Some(cursor) => cursor.next(connection, connections, scan),
-        None => Err(SourceError::internal("the scan was not opened")),
-    }
+    let cursor = match cursors.entry(scan.id) {
+        Entry::Occupied(opened) => opened.into_mut(),
+        Entry::Vacant(place) => place.insert(Cursor::open(connection, connections, &scan.plan)?),
+    };
+    cursor.next(connection, connections, scan)
 }
 
 /// A scan's place in its rows.

@@ -1,6 +1,7 @@
 //! The engine: what all sessions share.
 
 pub(crate) mod hints;
+mod memory;
 mod registry;
 
 use std::fmt;
@@ -9,10 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::memory_pool::TrackConsumersPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::optimizer::Analyzer;
+use datafusion::optimizer::{Analyzer, Optimizer};
 use datafusion::prelude::SessionConfig;
 use futures::future::join_all;
 use synoptic_catalog::{Host, SourceEntry};
@@ -24,8 +25,9 @@ use crate::catalog::{INFORMATION_SCHEMA, SYNOPTIC, SYSTEM_TABLES};
 use crate::error::{Error, Result};
 use crate::metadata::TableEntry;
 use crate::query::{CancelOutcome, QueryInfo};
-use crate::session::{FloatConditions, FloatOperators, Session};
+use crate::session::{CheckedConstants, FloatConditions, FloatOperators, Session, checked_sum};
 
+use memory::SharingPool;
 pub(crate) use registry::Registry;
 
 /// What the engine is made of; every number has its place in the configuration.
@@ -251,7 +253,8 @@ impl fmt::Debug for Engine {
 
 fn runtime(config: &EngineConfig) -> Result<RuntimeEnv> {
     let bytes = usize::try_from(config.memory_limit.0).unwrap_or(usize::MAX);
-    let pool = TrackConsumersPool::new(FairSpillPool::new(bytes), MEMORY_USERS_SHOWN);
+    let pool = SharingPool::new(bytes, config.target_partitions);
+    let pool = TrackConsumersPool::new(pool, MEMORY_USERS_SHOWN);
     let mode = match &config.spill_dir {
         Some(dir) => DiskManagerMode::Directories(vec![dir.clone()]),
         None => DiskManagerMode::OsTmpDirectory,
@@ -285,13 +288,19 @@ fn base_state(config: &EngineConfig, runtime: &Arc<RuntimeEnv>) -> SessionState 
     options.execution.time_zone = Some("UTC".to_owned());
     let mut rules = Analyzer::new().rules;
     rules.insert(0, Arc::new(FloatConditions));
+    let mut optimizations = Optimizer::new().rules;
+    optimizations.insert(0, Arc::new(CheckedConstants));
     let mut builder = SessionStateBuilder::new()
         .with_config(session)
         .with_runtime_env(Arc::clone(runtime))
         .with_analyzer_rules(rules)
+        .with_optimizer_rules(optimizations)
         .with_default_features();
     if let Some(planners) = builder.expr_planners() {
         planners.insert(0, Arc::new(FloatOperators));
+    }
+    if let Some(functions) = builder.aggregate_functions() {
+        functions.push(checked_sum());
     }
     builder.build()
 }

@@ -2,8 +2,10 @@
 
 mod floats;
 mod functions;
+mod overflow;
 mod plan;
 pub(crate) mod settings;
+mod sum;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,6 +16,8 @@ use parking_lot::Mutex;
 use synoptic_types::{ErrorCode, OptionError, QueryOptions};
 
 pub(crate) use floats::{FloatConditions, FloatOperators};
+pub(crate) use overflow::CheckedConstants;
+pub(crate) use sum::checked_sum;
 
 use crate::catalog::{INFORMATION_SCHEMA, PUBLIC, SYNOPTIC, SYSTEM, StatementCatalogs};
 use crate::engine::Engine;

@@ -27,6 +27,7 @@ use crate::query::{Description, PlannedQuery, QueryRecord, Request, Work, with_d
 use crate::scope::Scope;
 use crate::sql::{Command, Parsed, Shown, named_apart, parse, shown_name};
 
+use super::overflow::checked;
 use super::{Session, settings};
 
 impl Session {
@@ -139,6 +140,7 @@ impl Session {
         let plan = bind(plan, &wanted, &request.parameters)?;
         let plan = state.optimize(&plan)?;
         let schema = answer_schema(plan.schema(), &names);
+        let plan = checked(plan)?;
         let physical = state.query_planner().create_physical_plan(&plan, &state).await?;
         let physical = yielding_joins(replaying_recursions(physical)?)?;
         Ok((schema, Work::Plan { plan: physical, context: state.task_ctx() }))

@@ -1,0 +1,234 @@
+//! Integer `+`, `-`, `*` and negation that fail when the result does not fit, as in PostgreSQL.
+//!
+//! DataFusion's operators wrap around: `9223372036854775807 + 1` would be a negative number. They
+//! are replaced by functions with the same text and type, at two moments. Before each round of
+//! optimisation those over constants, so that folding them fails too; after optimisation the rest,
+//! so that the optimizer and the sources still see operators. Conditions that a source applies stay
+//! operators: connectors send only arithmetic that cannot overflow, or that fails at the source.
+
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{ArrayRef, Datum};
+use arrow::compute::kernels::numeric;
+use arrow::datatypes::DataType;
+use arrow::error::ArrowError;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{
+    BinaryExpr, ColumnarValue, Expr, ExprSchemable, LogicalPlan, Operator, ScalarFunctionArgs,
+    ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+use datafusion::optimizer::optimizer::ApplyOrder;
+use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
+
+/// Replaces operators over constants. It must stand before the rules that fold constants.
+#[derive(Debug)]
+pub(crate) struct CheckedConstants;
+
+impl OptimizerRule for CheckedConstants {
+    fn name(&self) -> &str {
+        "checked_constants"
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        Some(ApplyOrder::TopDown)
+    }
+
+    fn rewrite(
+        &self,
+        plan: LogicalPlan,
+        _config: &dyn OptimizerConfig,
+    ) -> Result<Transformed<LogicalPlan>> {
+        replace(plan, Replaced::Constants)
+    }
+}
+
+/// Replaces what is left in an optimized plan.
+pub(crate) fn checked(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let plan = plan.transform_down_with_subqueries(|plan| match plan {
+        // Its filters are the source's.
+        LogicalPlan::TableScan(_) => Ok(Transformed::no(plan)),
+        plan => replace(plan, Replaced::All),
+    })?;
+    Ok(plan.data)
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Replaced {
+    Constants,
+    All,
+}
+
+fn replace(plan: LogicalPlan, which: Replaced) -> Result<Transformed<LogicalPlan>> {
+    let mut schema = merge_schema(&plan.inputs());
+    if let LogicalPlan::TableScan(scan) = &plan {
+        schema.merge(&scan.projected_schema);
+    }
+    plan.map_expressions(|expr| {
+        expr.transform_up(|expr| {
+            let wanted = which == Replaced::All || is_constant(&expr);
+            Ok(if wanted { replaced(expr, &schema) } else { Transformed::no(expr) })
+        })
+    })
+}
+
+/// Neither rows nor parameters nor subqueries decide its value.
+fn is_constant(expr: &Expr) -> bool {
+    let varies = expr.exists(|part| {
+        Ok(matches!(
+            part,
+            Expr::Column(_)
+                | Expr::OuterReferenceColumn(..)
+                | Expr::Placeholder(_)
+                | Expr::AggregateFunction(_)
+                | Expr::WindowFunction(_)
+                | Expr::ScalarSubquery(_)
+                | Expr::InSubquery(_)
+                | Expr::Exists(_)
+        ))
+    });
+    matches!(varies, Ok(false))
+}
+
+fn replaced(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
+    let is_integer =
+        |expr: &Expr| expr.get_type(schema).is_ok_and(|data_type| data_type.is_integer());
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => match Checked::of(op) {
+            // Other types are checked already, or cannot overflow.
+            Some(function) if is_integer(&left) && is_integer(&right) => {
+                Transformed::yes(function.call(vec![*left, *right]))
+            }
+            _ => Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })),
+        },
+        Expr::Negative(operand) if is_integer(&operand) => {
+            Transformed::yes(Checked::Negate.call(vec![*operand]))
+        }
+        other => Transformed::no(other),
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Checked {
+    Add,
+    Subtract,
+    Multiply,
+    Negate,
+}
+
+impl Checked {
+    fn of(operator: Operator) -> Option<Self> {
+        match operator {
+            Operator::Plus => Some(Self::Add),
+            Operator::Minus => Some(Self::Subtract),
+            Operator::Multiply => Some(Self::Multiply),
+            _ => None,
+        }
+    }
+
+    /// The operator it stands for, over the same operands.
+    fn operator(self, args: &[Expr]) -> Option<Expr> {
+        let binary = |op| match args {
+            [left, right] => Some(Expr::BinaryExpr(BinaryExpr::new(
+                Box::new(left.clone()),
+                op,
+                Box::new(right.clone()),
+            ))),
+            _ => None,
+        };
+        match (self, args) {
+            (Self::Add, _) => binary(Operator::Plus),
+            (Self::Subtract, _) => binary(Operator::Minus),
+            (Self::Multiply, _) => binary(Operator::Multiply),
+            (Self::Negate, [operand]) => Some(Expr::Negative(Box::new(operand.clone()))),
+            (Self::Negate, _) => None,
+        }
+    }
+
+    fn call(self, args: Vec<Expr>) -> Expr {
+        static FUNCTIONS: LazyLock<[Arc<ScalarUDF>; 4]> = LazyLock::new(|| {
+            [Checked::Add, Checked::Subtract, Checked::Multiply, Checked::Negate]
+                .map(|function| Arc::new(ScalarUDF::from(CheckedFunction::new(function))))
+        });
+        let function = Arc::clone(&FUNCTIONS[self as usize]);
+        Expr::ScalarFunction(ScalarFunction::new_udf(function, args))
+    }
+
+    fn compute(self, args: &[&dyn Datum]) -> Result<ArrayRef, ArrowError> {
+        match (self, args) {
+            (Self::Add, [left, right]) => numeric::add(*left, *right),
+            (Self::Subtract, [left, right]) => numeric::sub(*left, *right),
+            (Self::Multiply, [left, right]) => numeric::mul(*left, *right),
+            (Self::Negate, [operand]) => numeric::neg(operand.get().0),
+            _ => {
+                Err(ArrowError::InvalidArgumentError(format!("{self:?} of {} values", args.len())))
+            }
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct CheckedFunction {
+    function: Checked,
+    signature: Signature,
+}
+
+impl CheckedFunction {
+    fn new(function: Checked) -> Self {
+        // Made only from operators whose operands agree by now.
+        Self { function, signature: Signature::variadic_any(Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for CheckedFunction {
+    fn name(&self) -> &str {
+        match self.function {
+            Checked::Add => "checked_add",
+            Checked::Subtract => "checked_subtract",
+            Checked::Multiply => "checked_multiply",
+            Checked::Negate => "checked_negate",
+        }
+    }
+
+    /// The operator's text: columns keep the names they have.
+    fn schema_name(&self, args: &[Expr]) -> Result<String> {
+        let operator = self.function.operator(args);
+        Ok(operator.map_or_else(|| self.name().to_owned(), |e| e.schema_name().to_string()))
+    }
+
+    fn display_name(&self, args: &[Expr]) -> Result<String> {
+        let operator = self.function.operator(args);
+        Ok(operator.map_or_else(|| self.name().to_owned(), |e| e.to_string()))
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        Ok(types.first().cloned().unwrap_or(DataType::Null))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let scalars = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+        let datums: Vec<Box<dyn Datum>> = args
+            .args
+            .iter()
+            .map(|arg| -> Result<Box<dyn Datum>> {
+                Ok(match arg {
+                    ColumnarValue::Array(array) => Box::new(Arc::clone(array)),
+                    ColumnarValue::Scalar(scalar) => Box::new(scalar.to_scalar()?),
+                })
+            })
+            .collect::<Result<_>>()?;
+        let datums: Vec<&dyn Datum> = datums.iter().map(AsRef::as_ref).collect();
+        let result = self.function.compute(&datums)?;
+        Ok(if scalars {
+            ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?)
+        } else {
+            ColumnarValue::Array(result)
+        })
+    }
+}
