@@ -35,8 +35,10 @@ const STAMP: &str = "\
                     a.attisdropped, pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')), \
                     ';' ORDER BY a.attnum) \
                 FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0), \
-            (SELECT i.indexrelid || ' ' || i.indkey::pg_catalog.text FROM pg_catalog.pg_index i \
-                WHERE i.indrelid = c.oid AND i.indisprimary)), \
+            (SELECT i.indexrelid || ' ' || i.indkey::pg_catalog.text || ' ' || i.indisvalid \
+                FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary), \
+            (SELECT pg_catalog.count(*) FROM pg_catalog.pg_inherits h \
+                WHERE h.inhparent = c.oid)), \
         pg_catalog.getdatabaseencoding())), 'hex'), 32)";
 
 /// Every table, one row each: schema, name, kind, comment.
@@ -73,6 +75,11 @@ pub(super) fn stamps_sql<'a>(tables: impl Iterator<Item = &'a TableName>) -> Str
     )
 }
 
+/// What a parent enforces, its partitions do too, but tables that only inherit from it need not:
+/// and reading it reads them as well.
+const ENFORCED: &str = "(c.relkind = 'p' OR NOT EXISTS \
+    (SELECT 1 FROM pg_catalog.pg_inherits h WHERE h.inhparent = c.oid))";
+
 /// Everything about table `$2` in schema `$1`, as one JSON text from one snapshot.
 pub(super) fn describe_sql() -> String {
     format!(
@@ -91,11 +98,12 @@ pub(super) fn describe_sql() -> String {
                      WITH ORDINALITY AS k(attnum, place) \
                  JOIN pg_catalog.pg_attribute a \
                      ON a.attrelid = i.indrelid AND a.attnum = k.attnum \
-                 WHERE i.indrelid = c.oid AND i.indisprimary AND k.place <= i.indnkeyatts), \
+                 WHERE i.indrelid = c.oid AND i.indisprimary AND i.indisvalid AND {ENFORCED} \
+                 AND k.place <= i.indnkeyatts), \
              'columns', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object(\
                      'name', a.attname, 'type', a.atttypid::pg_catalog.int8, \
                      'typmod', a.atttypmod, 'dimensions', a.attndims, \
-                     'not_null', a.attnotnull AND c.relkind IN ('r', 'p') \
+                     'not_null', a.attnotnull AND c.relkind IN ('r', 'p') AND {ENFORCED} \
                          AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_constraint k \
                              WHERE k.conrelid = a.attrelid AND k.contype = 'n' \
                              AND NOT k.convalidated AND a.attnum = ANY (k.conkey)), \
@@ -184,6 +192,12 @@ pub(super) struct PgTable {
 }
 
 impl Columns for PgTable {
+    /// A row of NULLs `IS NULL`, and one with a NULL in it is not `NOT NULL` either: its text is.
+    fn null_operand(&self, column: &str) -> Option<String> {
+        let column = self.columns.iter().find(|c| c.name == column)?;
+        (column.resolved.cast == Cast::Text).then(|| column.select())
+    }
+
     fn facts(&self, column: &str) -> Option<ColumnFacts> {
         let column = self.columns.iter().find(|c| c.name == column)?;
         // What is converted on the way is compared here, and so is what the server compares

@@ -67,6 +67,11 @@ pub(crate) trait Columns {
     /// The facts of `column`; `None` when its values cannot be compared at the source. It can
     /// still be tested for NULL there.
     fn facts(&self, column: &str) -> Option<ColumnFacts>;
+
+    /// What is tested for NULL instead of the column itself, where the two differ.
+    fn null_operand(&self, _column: &str) -> Option<String> {
+        None
+    }
 }
 
 /// What differs between the SQL of sources. See `postgres.rs` and `sqlite.rs`.

@@ -10,7 +10,7 @@ use super::compare::compare;
 use super::like::Pattern;
 use super::literal::{Plain, plain};
 use super::render::Renderer;
-use super::value::{Binding, Class, Collation, Condition, Operand, is_micros};
+use super::value::{Binding, Class, Collation, Condition, Operand, is_micros, is_nanos};
 
 impl Renderer<'_> {
     /// A value.
@@ -21,7 +21,11 @@ impl Renderer<'_> {
             Expr::Column(column) => self.column(&column.name),
             Expr::Literal(value, _) => self.dialect.literal(value),
             Expr::Cast(cast) => self.cast(&cast.expr, cast.field.data_type(), depth),
-            // A cast that is exact never fails, so both kinds are one.
+            // What does not fit is NULL there.
+            Expr::TryCast(cast) if is_nanos(cast.field.data_type()) => {
+                Err(Reason::NotOnAllowList("TRY_CAST to nanoseconds".to_owned()))
+            }
+            // Other casts that are exact never fail, so both kinds are one.
             Expr::TryCast(cast) => self.cast(&cast.expr, cast.field.data_type(), depth),
             Expr::Case(case) => self.case(case, depth),
             Expr::ScalarFunction(call) if !is_condition(call) => self.function(call, depth),
@@ -67,6 +71,12 @@ impl Renderer<'_> {
             }
             // A literal would be converted, not only its type.
             _ if operand.literal.is_some() => Err(refused()),
+            // To a coarser unit, which cuts. Every value of a finer one is the same moment.
+            (from @ (Class::Moment | Class::Timestamp | Class::Time), class)
+                if from == class && !is_nanos(to) =>
+            {
+                Err(refused())
+            }
             (from, class) if from == class => Ok(operand),
             (_, class) => self.dialect.cast(operand, to, class),
         }
@@ -212,5 +222,10 @@ fn choose(
         sql.push_str(&format!(" ELSE {}", arithmetic::calculable(&otherwise)));
     }
     sql.push_str(" END");
-    Ok(Operand::new(sql, class, &data_type).with_collation(Collation::Mixed))
+    let mut chosen = Operand::new(sql, class, &data_type).with_collation(Collation::Mixed);
+    if data_type == DataType::Int64 {
+        // Literals alone make an `integer` of it, in which a calculation may overflow.
+        chosen.widened_to = Some("int8");
+    }
+    Ok(chosen)
 }

@@ -150,7 +150,9 @@ impl Renderer<'_> {
         let sql = match inner {
             Expr::Column(column) => {
                 self.field(&column.name)?;
-                self.dialect.quote_identifier(&column.name)
+                let column = &column.name;
+                let operand = self.columns.null_operand(column);
+                operand.unwrap_or_else(|| self.dialect.quote_identifier(column))
             }
             other => self.operand(other, depth)?.sql,
         };

@@ -124,6 +124,14 @@ pub(crate) fn is_micros(data_type: &DataType) -> bool {
     )
 }
 
+/// Whether times of this type are finer than sources keep them.
+pub(crate) fn is_nanos(data_type: &DataType) -> bool {
+    matches!(
+        data_type,
+        DataType::Timestamp(TimeUnit::Nanosecond, _) | DataType::Time64(TimeUnit::Nanosecond)
+    )
+}
+
 /// Under which collation the source would compare a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Collation {

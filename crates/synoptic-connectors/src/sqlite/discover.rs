@@ -156,11 +156,22 @@ pub(super) fn describe(
         let (name, declared) = (column.name.clone(), column.declared.clone());
         details.push(ColumnDetail { name, declared, kind, binary });
     }
+    // Different values at SQLite may be one here: '2024-01-01' and '2024-01-01 00:00:00', 1 and '1'.
+    let told_apart = |column: &&Declared| {
+        matches!(
+            Kind::of(&column.declared),
+            Kind::Bool | Kind::Int | Kind::Float | Kind::Text | Kind::Blob | Kind::Date
+        )
+    };
+    let primary_key = match key.iter().all(told_apart) {
+        true => key.iter().map(|column| column.name.clone()).collect(),
+        false => Vec::new(),
+    };
     let table_kind = if kind == "view" { TableKind::View } else { TableKind::Table };
     Ok(Some(TableDef {
         info: TableInfo { name: table.clone(), kind: table_kind, comment: None },
         schema: Arc::new(Schema::new(fields)),
-        primary_key: key.iter().map(|column| column.name.clone()).collect(),
+        primary_key,
         stamp,
         detail: Arc::new(Detail {
             relation,

@@ -108,7 +108,8 @@ fn digits(bytes: &[u8]) -> Option<u32> {
 /// The unscaled value of a decimal text like `-12.5` or `1e3`, when it has no more than `scale`
 /// digits after the point and fits `precision` digits.
 pub(super) fn decimal(text: &str, precision: u8, scale: i8) -> Option<i128> {
-    let text = text.trim();
+    // What SQLite takes for blanks; behind others, a number is a text to it.
+    let text = text.trim_matches([' ', '\t', '\n', '\x0b', '\x0c', '\r']);
     let (mantissa, exponent) = match text.find(['e', 'E']) {
         Some(at) => (&text[..at], text[at + 1..].parse::<i32>().ok()?),
         None => (text, 0),

@@ -70,10 +70,14 @@ impl SourceTable {
     }
 }
 
-/// The primary key, for plans that can do less work when rows are unique.
+/// The primary key, for plans that can do less work when rows are unique. A key that holds NULLs,
+/// as SQLite's may, is not unique where NULLs are one group.
 fn primary_key(table: &TableDef) -> Constraints {
-    let columns: Option<Vec<usize>> =
-        table.primary_key.iter().map(|name| table.schema.index_of(name).ok()).collect();
+    let place = |name: &String| {
+        let (place, field) = table.schema.column_with_name(name)?;
+        (!field.is_nullable()).then_some(place)
+    };
+    let columns: Option<Vec<usize>> = table.primary_key.iter().map(place).collect();
     match columns {
         Some(columns) if !columns.is_empty() => {
             Constraints::new_unverified(vec![Constraint::PrimaryKey(columns)])

@@ -34,12 +34,12 @@ struct CheckedSum {
 
 /// Calls `$checked` with the type of the result, or `$plain` where nothing can wrap.
 macro_rules! by_type {
-    ($args:expr, $checked:ident, $plain:expr) => {
+    ($args:expr, $checked:ident, $plain:expr $(, $more:expr)*) => {
         match $args.return_field.data_type() {
-            DataType::Int64 if !$args.is_distinct => Ok($checked::<Int64Type>($args)),
-            DataType::UInt64 if !$args.is_distinct => Ok($checked::<UInt64Type>($args)),
-            DataType::Decimal128(..) if !$args.is_distinct => Ok($checked::<Decimal128Type>($args)),
-            DataType::Decimal256(..) if !$args.is_distinct => Ok($checked::<Decimal256Type>($args)),
+            DataType::Int64 => Ok($checked::<Int64Type>($args $(, $more)*)),
+            DataType::UInt64 => Ok($checked::<UInt64Type>($args $(, $more)*)),
+            DataType::Decimal128(..) => Ok($checked::<Decimal128Type>($args $(, $more)*)),
+            DataType::Decimal256(..) => Ok($checked::<Decimal256Type>($args $(, $more)*)),
             _ => $plain,
         }
     };
@@ -59,6 +59,10 @@ impl AggregateUDFImpl for CheckedSum {
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        if args.is_distinct {
+            let values = self.plain.accumulator(args.clone())?;
+            return by_type!(args, distinct, Ok(values), values);
+        }
         by_type!(args, one_group, self.plain.accumulator(args))
     }
 
@@ -78,6 +82,9 @@ impl AggregateUDFImpl for CheckedSum {
     }
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        if args.is_distinct {
+            return self.plain.create_sliding_accumulator(args);
+        }
         by_type!(args, one_group, self.plain.create_sliding_accumulator(args))
     }
 
@@ -153,8 +160,7 @@ fn overflow(data_type: &DataType) -> DataFusionError {
 }
 
 fn one_group<T: Summed>(args: AccumulatorArgs) -> Box<dyn Accumulator> {
-    let data_type = args.return_field.data_type().clone();
-    Box::new(SumOf::<T> { sum: T::Native::default(), values: 0, data_type })
+    Box::new(SumOf::<T>::new(args))
 }
 
 /// The sum of one group, or of a window frame that slides.
@@ -167,6 +173,11 @@ struct SumOf<T: Summed> {
 }
 
 impl<T: Summed> SumOf<T> {
+    fn new(args: AccumulatorArgs) -> Self {
+        let data_type = args.return_field.data_type().clone();
+        Self { sum: T::Native::default(), values: 0, data_type }
+    }
+
     fn part(&self, values: &[ArrayRef]) -> Result<(T::Native, u64)> {
         let values = values[0].as_primitive::<T>();
         let count = (values.len() - values.null_count()) as u64;
@@ -212,6 +223,47 @@ impl<T: Summed> Accumulator for SumOf<T> {
 
     fn size(&self) -> usize {
         size_of_val(self)
+    }
+}
+
+fn distinct<T: Summed>(
+    args: AccumulatorArgs,
+    values: Box<dyn Accumulator>,
+) -> Box<dyn Accumulator> {
+    Box::new(SumOfDistinct { values, sum: SumOf::<T>::new(args) })
+}
+
+/// The sum of one group's different values, which DataFusion's accumulator collects.
+#[derive(Debug)]
+struct SumOfDistinct<T: Summed> {
+    values: Box<dyn Accumulator>,
+    sum: SumOf<T>,
+}
+
+impl<T: Summed> Accumulator for SumOfDistinct<T> {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        self.values.update_batch(values)
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        self.values.merge_batch(states)
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        self.values.state()
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        for state in self.values.state()? {
+            if let ScalarValue::List(lists) = state {
+                self.sum.update_batch(&[lists.value(0)])?;
+            }
+        }
+        self.sum.evaluate()
+    }
+
+    fn size(&self) -> usize {
+        size_of_val(self) + self.values.size()
     }
 }
 
