@@ -18,6 +18,7 @@ mod error;
 mod numeric;
 mod options;
 mod pool;
+mod ranges;
 mod scan;
 mod snapshot;
 mod source;

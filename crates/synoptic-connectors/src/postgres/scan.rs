@@ -10,8 +10,10 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::common::Statistics;
 use futures::{FutureExt, Stream, StreamExt};
+use parking_lot::Mutex;
 use synoptic_source::{
-    BatchStream, Counted, PreparedScan, Result, ScanContext, ScanCounters, Snapshot, SourceError,
+    BatchStream, Counted, Fragment, PreparedScan, Result, ScanContext, ScanCounters, Snapshot,
+    SourceError,
 };
 use synoptic_types::Deadline;
 use tokio::sync::mpsc;
@@ -28,7 +30,7 @@ use super::snapshot::{OpenCopy, PgSnapshot, Registration, ScanRequest, Shared};
 /// Batches that wait for a slow reader; behind them the server waits.
 const BATCHES_AHEAD: usize = 2;
 
-/// A fragment as one COPY.
+/// A fragment as one COPY, or as several over ranges of pages.
 #[derive(Debug)]
 pub(super) struct PostgresScan {
     pool: Arc<Pool>,
@@ -40,11 +42,39 @@ pub(super) struct PostgresScan {
 #[derive(Debug)]
 pub(super) struct ScanPlan {
     pub request: Arc<ScanRequest>,
-    pub registration: Registration,
+    registration: Mutex<Arc<Registration>>,
     pub schema: SchemaRef,
     /// Indices of the columns that are selected, in order.
     pub projection: Vec<usize>,
     pub batch_size: usize,
+}
+
+impl ScanPlan {
+    /// Registers `request` with the statement.
+    pub fn new(
+        shared: &Arc<Shared>,
+        request: Arc<ScanRequest>,
+        fragment: &Fragment,
+        batch_size: usize,
+    ) -> Self {
+        Self {
+            registration: Mutex::new(Arc::new(shared.register(&request))),
+            request,
+            schema: fragment.schema(),
+            projection: fragment.projection.clone(),
+            batch_size,
+        }
+    }
+
+    /// The scan's place in `shared`; a new one for all partitions when it was prepared in another
+    /// statement's.
+    fn registration(&self, shared: &Arc<Shared>) -> Arc<Registration> {
+        let mut registration = self.registration.lock();
+        if !registration.belongs_to(shared) {
+            *registration = Arc::new(shared.register(&self.request));
+        }
+        Arc::clone(&registration)
+    }
 }
 
 impl PostgresScan {
@@ -56,7 +86,7 @@ impl PostgresScan {
 #[async_trait]
 impl PreparedScan for PostgresScan {
     fn remote_text(&self) -> &str {
-        &self.plan.request.copy
+        &self.plan.request.shown
     }
 
     fn schema(&self) -> SchemaRef {
@@ -64,7 +94,7 @@ impl PreparedScan for PostgresScan {
     }
 
     fn partitions(&self) -> usize {
-        1
+        self.plan.request.copies.len()
     }
 
     fn statistics(&self) -> Statistics {
@@ -77,13 +107,15 @@ impl PreparedScan for PostgresScan {
         snapshot: Arc<dyn Snapshot>,
         context: ScanContext,
     ) -> Result<BatchStream> {
-        if partition != 0 {
-            let message = format!("partition {partition} of a scan that has one");
+        let partitions = self.partitions();
+        if partition >= partitions {
+            let message = format!("partition {partition} of a scan that has {partitions}");
             return Err(self.pool.name(SourceError::internal(message)));
         }
         let shared = shared(&self.pool, &snapshot)?;
         let counters = Arc::clone(&context.counters);
-        let scan = Scan { shared, plan: Arc::clone(&self.plan), counters: context.counters };
+        let plan = Arc::clone(&self.plan);
+        let scan = Scan { shared, plan, partition, counters: context.counters };
         let stream = ScanStream { scan: Some(scan), running: None };
         Ok(Counted::new(stream.boxed(), counters).boxed())
     }
@@ -143,10 +175,11 @@ impl Stream for ScanStream {
     }
 }
 
-/// One run of a scan.
+/// One run of a partition.
 struct Scan {
     shared: Arc<Shared>,
     plan: Arc<ScanPlan>,
+    partition: usize,
     counters: Arc<ScanCounters>,
 }
 
@@ -174,14 +207,10 @@ impl Scan {
     async fn produce(&self, sender: &mpsc::Sender<Event>) -> Result<()> {
         let plan = &self.plan;
         let deadline = self.shared.statement.deadline;
-        let mut own = None;
-        let registration = if plan.registration.belongs_to(&self.shared) {
-            &plan.registration
-        } else {
-            own.insert(self.shared.register(&plan.request))
-        };
+        let registration = plan.registration(&self.shared);
         let name = |error| self.shared.pool.name(error);
-        let mut open = self.shared.open(registration, &plan.request).await.map_err(name)?;
+        let open = self.shared.open(&registration, &plan.request, self.partition);
+        let mut open = open.await.map_err(name)?;
 
         let mut decoder = self.decoder()?;
         let mut alarm = deadline.map(|at: Deadline| Box::pin(sleep_until(at.instant().into())));
@@ -240,7 +269,10 @@ impl Scan {
     ) -> Result<()> {
         let sent = async { Ok(sender.send(Event::Batch(batch)).await.is_ok()) };
         match within(deadline, sent).await {
-            Ok(true) => Ok(()),
+            Ok(true) => {
+                self.shared.progressed();
+                Ok(())
+            }
             Ok(false) => Err(SourceError::internal("the reader is gone")),
             Err(error) => Err(self.place(error)),
         }

@@ -21,6 +21,7 @@ use crate::sql::{Dialect as _, POSTGRES, render_filter};
 use super::discover::{PgTable, describe_sql, stamp_sql, table_def, table_info, tables_sql};
 use super::options::Options;
 use super::pool::Pool;
+use super::ranges::Ranges;
 use super::scan::{PostgresScan, ScanPlan, foreign_table, shared};
 use super::snapshot::{PgSnapshot, ScanRequest, Shared, qualified};
 use super::statistics::{Estimates, STATISTICS_SQL};
@@ -52,7 +53,7 @@ impl PostgresSource {
                 functions: POSTGRES.functions(),
                 limit: true,
                 dynamic_filters: false,
-                parallel_scan: false,
+                parallel_scan: true,
                 snapshot: SnapshotKind::Transaction,
             },
             estimates: Cache::builder()
@@ -77,7 +78,12 @@ impl PostgresSource {
     }
 
     /// The texts of a fragment.
-    fn request(&self, fragment: &Fragment, query_id: &QueryId) -> Result<ScanRequest> {
+    fn request(
+        &self,
+        fragment: &Fragment,
+        ranges: &Ranges,
+        query_id: &QueryId,
+    ) -> Result<ScanRequest> {
         let table = &fragment.table;
         let detail = table.detail::<PgTable>().ok_or_else(foreign_table)?;
         let column = |i: usize| detail.columns.get(i).ok_or_else(foreign_table);
@@ -102,18 +108,31 @@ impl PostgresSource {
             wire_types.push(column.resolved.wire_oid);
         }
 
-        let mut select = format!("SELECT {} FROM {}", columns.join(", "), qualified(table.name()));
-        if !conditions.is_empty() {
-            select.push_str(" WHERE ");
-            select.push_str(&conditions.join(" AND "));
-        }
-        if let Some(limit) = fragment.limit {
-            select.push_str(&format!(" LIMIT {limit}"));
-        }
+        let select = |range: Option<String>| {
+            let table = qualified(table.name());
+            let mut select = format!("SELECT {} FROM {table}", columns.join(", "));
+            let conditions: Vec<&str> =
+                range.iter().chain(&conditions).map(String::as_str).collect();
+            if !conditions.is_empty() {
+                select.push_str(" WHERE ");
+                select.push_str(&conditions.join(" AND "));
+            }
+            if let Some(limit) = fragment.limit {
+                select.push_str(&format!(" LIMIT {limit}"));
+            }
+            select
+        };
         let comment = comment(query_id);
+        let copies: Vec<String> = ranges
+            .conditions()
+            .into_iter()
+            .map(|range| format!("{comment} COPY ({}) TO STDOUT (FORMAT BINARY)", select(range)))
+            .collect();
+        let first = copies.first().map_or("", String::as_str);
         Ok(ScanRequest {
-            copy: format!("{comment} COPY ({select}) TO STDOUT (FORMAT BINARY)"),
-            select: (!detail.lockable).then(|| format!("{comment} {select}")),
+            shown: format!("{first}{}", ranges.note()),
+            copies,
+            select: (!detail.lockable).then(|| format!("{comment} {}", select(None))),
             table: Arc::clone(table),
             used: used.into_iter().collect(),
             wire_types,
@@ -231,11 +250,6 @@ impl Source for PostgresSource {
         options: &PrepareOptions,
     ) -> Result<Arc<dyn PreparedScan>> {
         let shared = shared(&self.pool, snapshot)?;
-        let query_id = &shared.statement.query_id;
-        let request = self
-            .request(&fragment, query_id)
-            .map_err(|error| self.pool.name(error).in_table(fragment.table.name()))?;
-        let request = Arc::new(request);
         // A plan without estimates is better than none; the read itself says what is wrong.
         let estimates = match self.estimates(&fragment.table).await {
             Ok(estimates) => estimates,
@@ -244,13 +258,12 @@ impl Source for PostgresSource {
                 Arc::default()
             }
         };
-        let plan = ScanPlan {
-            registration: shared.register(&request),
-            request,
-            schema: fragment.schema(),
-            batch_size: options.batch_size,
-            projection: fragment.projection.clone(),
-        };
+        let wanted = options.target_partitions;
+        let ranges = Ranges::of(&fragment, &estimates, self.pool.options(), wanted);
+        let request = self
+            .request(&fragment, &ranges, &shared.statement.query_id)
+            .map_err(|error| self.pool.name(error).in_table(fragment.table.name()))?;
+        let plan = ScanPlan::new(&shared, Arc::new(request), &fragment, options.batch_size);
         let statistics = estimates.fragment(&fragment);
         Ok(Arc::new(PostgresScan::new(Arc::clone(&self.pool), plan, statistics)))
     }
