@@ -9,22 +9,27 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::common::Statistics;
+use datafusion::logical_expr::Expr;
 use futures::{FutureExt, Stream, StreamExt};
 use parking_lot::Mutex;
 use synoptic_source::{
-    BatchStream, Counted, Fragment, PreparedScan, Result, ScanContext, ScanCounters, Snapshot,
-    SourceError,
+    BatchStream, Counted, Fragment, Narrowed, PreparedScan, Result, ScanContext, ScanCounters,
+    Snapshot, SourceError,
 };
-use synoptic_types::Deadline;
+use synoptic_types::{Deadline, QueryId};
 use tokio::sync::mpsc;
 use tokio::time::{Sleep, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
+
+use crate::sql::{POSTGRES, render_filter};
 
 use super::copy::{CopyDecoder, CopyFault};
 use super::decode::Fault;
 use super::discover::PgTable;
 use super::error::{from_postgres, timed_out};
 use super::pool::{Pool, within};
+use super::ranges::Ranges;
+use super::request::request;
 use super::snapshot::{OpenCopy, PgSnapshot, Registration, ScanRequest, Shared};
 
 /// Batches that wait for a slow reader; behind them the server waits.
@@ -35,6 +40,7 @@ const BATCHES_AHEAD: usize = 2;
 pub(super) struct PostgresScan {
     pool: Arc<Pool>,
     plan: Arc<ScanPlan>,
+    query_id: QueryId,
     statistics: Statistics,
 }
 
@@ -42,6 +48,8 @@ pub(super) struct PostgresScan {
 #[derive(Debug)]
 pub(super) struct ScanPlan {
     pub request: Arc<ScanRequest>,
+    fragment: Fragment,
+    ranges: Ranges,
     registration: Mutex<Arc<Registration>>,
     pub schema: SchemaRef,
     /// Indices of the columns that are selected, in order.
@@ -54,7 +62,8 @@ impl ScanPlan {
     pub fn new(
         shared: &Arc<Shared>,
         request: Arc<ScanRequest>,
-        fragment: &Fragment,
+        fragment: Fragment,
+        ranges: Ranges,
         batch_size: usize,
     ) -> Self {
         Self {
@@ -63,7 +72,22 @@ impl ScanPlan {
             schema: fragment.schema(),
             projection: fragment.projection.clone(),
             batch_size,
+            fragment,
+            ranges,
         }
+    }
+
+    /// The plan with more conditions, in the place of this one.
+    fn narrowed(&self, fragment: Fragment, query_id: &QueryId) -> Result<Self> {
+        Ok(Self {
+            request: Arc::new(request(&fragment, &self.ranges, query_id)?),
+            ranges: self.ranges.clone(),
+            registration: Mutex::new(Arc::clone(&self.registration.lock())),
+            schema: Arc::clone(&self.schema),
+            projection: self.projection.clone(),
+            batch_size: self.batch_size,
+            fragment,
+        })
     }
 
     /// The scan's place in `shared`; a new one for all partitions when it was prepared in another
@@ -78,8 +102,8 @@ impl ScanPlan {
 }
 
 impl PostgresScan {
-    pub fn new(pool: Arc<Pool>, plan: ScanPlan, statistics: Statistics) -> Self {
-        Self { pool, plan: Arc::new(plan), statistics }
+    pub fn new(pool: Arc<Pool>, plan: ScanPlan, query_id: QueryId, statistics: Statistics) -> Self {
+        Self { pool, plan: Arc::new(plan), query_id, statistics }
     }
 }
 
@@ -99,6 +123,31 @@ impl PreparedScan for PostgresScan {
 
     fn statistics(&self) -> Statistics {
         self.statistics.clone()
+    }
+
+    fn narrowed(&self, conditions: &[Expr]) -> Option<Narrowed> {
+        let mut fragment = self.plan.fragment.clone();
+        // A condition comes before the limit in the text.
+        if fragment.limit.is_some() {
+            return None;
+        }
+        let mut left = Vec::new();
+        let table = Arc::clone(&fragment.table);
+        let detail = table.detail::<PgTable>()?;
+        for condition in conditions {
+            match render_filter(condition, &table.schema, detail, &POSTGRES) {
+                Ok(_) => fragment.filters.push(condition.clone()),
+                Err(reason) => left.push((condition.clone(), reason)),
+            }
+        }
+        let plan = self.plan.narrowed(fragment, &self.query_id).ok()?;
+        let scan = Self {
+            pool: Arc::clone(&self.pool),
+            plan: Arc::new(plan),
+            query_id: self.query_id.clone(),
+            statistics: self.statistics.clone(),
+        };
+        Some(Narrowed { scan: Arc::new(scan), left })
     }
 
     fn open(

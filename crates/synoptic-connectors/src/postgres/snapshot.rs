@@ -113,7 +113,7 @@ struct Waiting {
 
 /// What there is for a COPY that wants a leg.
 enum Chance {
-    Idle(Leg, Hold),
+    Idle(Box<Leg>, Hold),
     New(OwnedSemaphorePermit, Hold),
     /// Nothing now; another COPY has to end first.
     Later,
@@ -338,7 +338,7 @@ impl Shared {
         loop {
             let returned = self.returned.notified();
             let claim = match self.chance(id, begun.exported.is_some())? {
-                Chance::Idle(leg, hold) => return Ok((leg, hold)),
+                Chance::Idle(leg, hold) => return Ok((*leg, hold)),
                 Chance::New(permit, hold) => Some((permit, hold)),
                 Chance::Never(hold) => {
                     Some((self.pool.reserve(1, self.statement.deadline).await?, hold))
@@ -399,7 +399,7 @@ impl Shared {
         drop(state);
         let hold = Hold { shared: Arc::clone(self), scan: Some(id.scan) };
         Ok(match (leg, permit) {
-            (Some(leg), _) => Chance::Idle(leg, hold),
+            (Some(leg), _) => Chance::Idle(Box::new(leg), hold),
             (None, Some(permit)) => Chance::New(permit, hold),
             (None, None) => Chance::Never(hold),
         })

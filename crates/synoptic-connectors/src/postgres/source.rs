@@ -1,6 +1,5 @@
 //! The [`Source`] itself.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use synoptic_source::{
     Result, Snapshot, SnapshotKind, Source, SourceCheck, SourceError, Statement, TableDef,
     TableInfo,
 };
-use synoptic_types::{QueryId, Reason, SourceName, TableName};
+use synoptic_types::{Reason, SourceName, TableName};
 use tokio::time::Instant;
 
 use crate::sql::{Dialect as _, POSTGRES, render_filter};
@@ -22,8 +21,9 @@ use super::discover::{PgTable, describe_sql, stamp_sql, table_def, table_info, t
 use super::options::Options;
 use super::pool::Pool;
 use super::ranges::Ranges;
-use super::scan::{PostgresScan, ScanPlan, foreign_table, shared};
-use super::snapshot::{PgSnapshot, ScanRequest, Shared, qualified};
+use super::request::request;
+use super::scan::{PostgresScan, ScanPlan, shared};
+use super::snapshot::{PgSnapshot, Shared};
 use super::statistics::{Estimates, STATISTICS_SQL};
 
 const OLDEST_VERSION: i32 = 120_000;
@@ -52,7 +52,7 @@ impl PostgresSource {
                 filters: FilterSupport::Exact,
                 functions: POSTGRES.functions(),
                 limit: true,
-                dynamic_filters: false,
+                dynamic_filters: true,
                 parallel_scan: true,
                 snapshot: SnapshotKind::Transaction,
             },
@@ -75,68 +75,6 @@ impl PostgresSource {
         let estimates = Arc::new(estimates);
         self.estimates.insert(key, Arc::clone(&estimates));
         Ok(estimates)
-    }
-
-    /// The texts of a fragment.
-    fn request(
-        &self,
-        fragment: &Fragment,
-        ranges: &Ranges,
-        query_id: &QueryId,
-    ) -> Result<ScanRequest> {
-        let table = &fragment.table;
-        let detail = table.detail::<PgTable>().ok_or_else(foreign_table)?;
-        let column = |i: usize| detail.columns.get(i).ok_or_else(foreign_table);
-
-        let mut used: BTreeSet<usize> = fragment.projection.iter().copied().collect();
-        let mut conditions = Vec::with_capacity(fragment.filters.len());
-        for filter in &fragment.filters {
-            for reference in filter.column_refs() {
-                used.extend(table.schema.index_of(&reference.name));
-            }
-            let condition = render_filter(filter, &table.schema, detail, &POSTGRES);
-            conditions.push(condition.map_err(|reason| {
-                SourceError::internal(format!("a filter was pushed that stays here: {reason}"))
-            })?);
-        }
-
-        let mut columns = Vec::with_capacity(fragment.projection.len());
-        let mut wire_types = Vec::with_capacity(fragment.projection.len());
-        for &i in &fragment.projection {
-            let column = column(i)?;
-            columns.push(column.select());
-            wire_types.push(column.resolved.wire_oid);
-        }
-
-        let select = |range: Option<String>| {
-            let table = qualified(table.name());
-            let mut select = format!("SELECT {} FROM {table}", columns.join(", "));
-            let conditions: Vec<&str> =
-                range.iter().chain(&conditions).map(String::as_str).collect();
-            if !conditions.is_empty() {
-                select.push_str(" WHERE ");
-                select.push_str(&conditions.join(" AND "));
-            }
-            if let Some(limit) = fragment.limit {
-                select.push_str(&format!(" LIMIT {limit}"));
-            }
-            select
-        };
-        let comment = comment(query_id);
-        let copies: Vec<String> = ranges
-            .conditions()
-            .into_iter()
-            .map(|range| format!("{comment} COPY ({}) TO STDOUT (FORMAT BINARY)", select(range)))
-            .collect();
-        let first = copies.first().map_or("", String::as_str);
-        Ok(ScanRequest {
-            shown: format!("{first}{}", ranges.note()),
-            copies,
-            select: (!detail.lockable).then(|| format!("{comment} {}", select(None))),
-            table: Arc::clone(table),
-            used: used.into_iter().collect(),
-            wire_types,
-        })
     }
 }
 
@@ -260,21 +198,11 @@ impl Source for PostgresSource {
         };
         let wanted = options.target_partitions;
         let ranges = Ranges::of(&fragment, &estimates, self.pool.options(), wanted);
-        let request = self
-            .request(&fragment, &ranges, &shared.statement.query_id)
+        let query_id = shared.statement.query_id.clone();
+        let request = request(&fragment, &ranges, &query_id)
             .map_err(|error| self.pool.name(error).in_table(fragment.table.name()))?;
-        let plan = ScanPlan::new(&shared, Arc::new(request), &fragment, options.batch_size);
         let statistics = estimates.fragment(&fragment);
-        Ok(Arc::new(PostgresScan::new(Arc::clone(&self.pool), plan, statistics)))
+        let plan = ScanPlan::new(&shared, Arc::new(request), fragment, ranges, options.batch_size);
+        Ok(Arc::new(PostgresScan::new(Arc::clone(&self.pool), plan, query_id, statistics)))
     }
-}
-
-/// Tells the server's operators whose query it is. Ids can come from outside.
-fn comment(query_id: &QueryId) -> String {
-    let id: String = query_id
-        .as_str()
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || "-_.:".contains(c) { c } else { '_' })
-        .collect();
-    format!("/* synoptic query_id={id} */")
 }
