@@ -3,6 +3,7 @@ mod demo;
 mod edges;
 mod engine;
 mod files;
+mod join_keys;
 mod postgres;
 mod slt;
 mod sqlite;

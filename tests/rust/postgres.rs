@@ -2,6 +2,7 @@
 
 mod discovery;
 mod lifecycle;
+mod partitions;
 mod reading;
 mod snapshots;
 mod types;
@@ -142,17 +143,25 @@ impl Run {
     }
 
     async fn prepare(&self, fragment: Fragment) -> Arc<dyn PreparedScan> {
-        let options = PrepareOptions { target_partitions: 2, batch_size: self.batch_size };
+        self.prepare_in(fragment, 2).await
+    }
+
+    async fn prepare_in(&self, fragment: Fragment, partitions: usize) -> Arc<dyn PreparedScan> {
+        let options = PrepareOptions { target_partitions: partitions, batch_size: self.batch_size };
         self.source.prepare(fragment, &self.snapshot, &options).await.expect("it is prepared")
     }
 
     fn open(&self, scan: &Arc<dyn PreparedScan>) -> BatchStream {
+        self.open_part(scan, 0)
+    }
+
+    fn open_part(&self, scan: &Arc<dyn PreparedScan>, partition: usize) -> BatchStream {
         let context = ScanContext {
             statement: Arc::clone(&self.statement),
             dynamic_filters: Vec::new(),
             counters: Arc::clone(&self.counters),
         };
-        scan.open(0, Arc::clone(&self.snapshot), context).expect("it is opened")
+        scan.open(partition, Arc::clone(&self.snapshot), context).expect("it is opened")
     }
 
     async fn start(&self, fragment: Fragment) -> BatchStream {

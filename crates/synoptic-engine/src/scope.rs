@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use synoptic_catalog::SourceEntry;
@@ -10,6 +10,7 @@ use synoptic_source::{ScanCounters, Snapshot, Statement};
 use synoptic_types::{ErrorCode, Pushdown, QueryOptions, SourceName, TableName};
 
 use crate::error::{Error, Result};
+use crate::exec::LateRecord;
 use crate::query::{Receipt, ScanReceipt};
 
 /// The copy that every scan reads in this version.
@@ -36,6 +37,29 @@ pub(crate) struct ScanRecord {
     pub(crate) table: TableName,
     pub(crate) remote_text: String,
     pub(crate) counters: Arc<ScanCounters>,
+    /// What the keys of joins made of it, once it runs.
+    pub(crate) late: OnceLock<LateRecord>,
+}
+
+/// Longer texts are cut in receipts: lists of keys can have thousands.
+const SHOWN_TEXT: usize = 4000;
+
+impl ScanRecord {
+    /// The text that was sent, or would be: the planned one as long as the scan has not begun.
+    fn text(&self) -> String {
+        let late = self.late.get().and_then(|late| late.text.as_deref());
+        late.map_or_else(|| self.remote_text.clone(), |text| shortened(text, SHOWN_TEXT))
+    }
+}
+
+/// The beginning and the end of a text that is longer than `most` bytes.
+pub(crate) fn shortened(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let start = text.floor_char_boundary(most / 2);
+    let end = text.ceil_char_boundary(text.len() - most / 2);
+    format!("{} … ({} bytes) … {}", &text[..start], text.len(), &text[end..])
 }
 
 impl Scope {
@@ -71,6 +95,7 @@ impl Scope {
             table,
             remote_text: text.to_owned(),
             counters: Arc::default(),
+            late: OnceLock::new(),
         });
         self.scans.0.lock().push(Arc::clone(&record));
         record
@@ -127,7 +152,7 @@ impl ScanRecords {
             copy: AUTHORITATIVE.to_owned(),
             rows: scan.counters.rows(),
             bytes: scan.counters.bytes(),
-            remote_text: scan.remote_text.clone(),
+            remote_text: scan.text(),
         };
         Receipt {
             query_id: query_id.to_owned(),

@@ -26,6 +26,7 @@
 mod capabilities;
 mod error;
 mod fragment;
+mod narrowed;
 mod source;
 mod stream;
 mod table;
@@ -35,6 +36,7 @@ pub mod testing;
 pub use capabilities::{Capabilities, FilterSupport, Pushdown, SnapshotKind};
 pub use error::{ErrorKind, Result, SourceError};
 pub use fragment::Fragment;
+pub use narrowed::Narrowed;
 pub use source::{
     PrepareOptions, PreparedScan, ScanContext, Snapshot, Source, SourceCheck, Statement,
 };

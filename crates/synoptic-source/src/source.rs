@@ -15,6 +15,7 @@ use synoptic_types::{Deadline, QueryId, SourceName, TableName};
 use crate::capabilities::{Capabilities, Pushdown};
 use crate::error::Result;
 use crate::fragment::Fragment;
+use crate::narrowed::Narrowed;
 use crate::stream::{BatchStream, ScanCounters};
 use crate::table::{TableDef, TableInfo};
 
@@ -69,6 +70,14 @@ pub trait PreparedScan: Debug + Send + Sync {
     /// Estimates for what the scan yields, after its filters and limit, in the fragment's columns.
     /// `Exact` values only when they are; never an exact sum (a join would pass it on).
     fn statistics(&self) -> Statistics;
+
+    /// The scan with `conditions` added, which are over the fragment's output columns by
+    /// unqualified name: the keys that a join has collected, say. Using them is optional, since
+    /// the engine checks every row again; a scan that does not use any answers `None`. No I/O.
+    fn narrowed(&self, conditions: &[Expr]) -> Option<Narrowed> {
+        let _ = conditions;
+        None
+    }
 
     /// Opens one partition. No I/O happens before the first poll. Each partition is opened once.
     ///

@@ -41,6 +41,16 @@ const STAMP: &str = "\
                 WHERE h.inhparent = c.oid)), \
         pg_catalog.getdatabaseencoding())), 'hex'), 32)";
 
+/// Whether ranges of `ctid` are ranges of pages that the server reads without looking at the rest:
+/// one heap, on a server that has the TID range scan. A row security policy would be evaluated
+/// before the range, so that every partition would read everything; and rights to some columns are
+/// not rights to `ctid`.
+const SPLITTABLE: &str = "\
+    c.relkind IN ('r', 'm') AND NOT c.relhassubclass AND NOT c.relrowsecurity \
+    AND pg_catalog.has_table_privilege(c.oid, 'SELECT') \
+    AND (SELECT m.amname FROM pg_catalog.pg_am m WHERE m.oid = c.relam) = 'heap' \
+    AND pg_catalog.current_setting('server_version_num')::pg_catalog.int4 >= 140000";
+
 /// Every table, one row each: schema, name, kind, comment.
 pub(super) fn tables_sql() -> String {
     format!(
@@ -88,6 +98,7 @@ pub(super) fn describe_sql() -> String {
              'comment', pg_catalog.obj_description(c.oid, 'pg_class'), \
              'lockable', c.relkind IN ('r', 'p') \
                  AND pg_catalog.has_table_privilege(c.oid, 'SELECT'), \
+             'splittable', {SPLITTABLE}, \
              'stamp', {STAMP}, \
              'encoding', pg_catalog.getdatabaseencoding(), \
              'database', (SELECT pg_catalog.to_jsonb(d) FROM pg_catalog.pg_database d \
@@ -189,6 +200,8 @@ pub(super) struct PgTable {
     pub columns: Vec<PgColumn>,
     /// Whether `LOCK TABLE … IN ACCESS SHARE MODE` is possible and allowed.
     pub lockable: bool,
+    /// Whether it can be read in ranges of `ctid`.
+    pub splittable: bool,
 }
 
 impl Columns for PgTable {
@@ -218,6 +231,7 @@ struct DescribedTable {
     kind: String,
     comment: Option<String>,
     lockable: bool,
+    splittable: Option<bool>,
     stamp: String,
     encoding: String,
     database: DescribedDatabase,
@@ -330,7 +344,11 @@ pub(super) fn table_def(name: &TableName, json: &str) -> Result<TableDef> {
         schema: Arc::new(Schema::new(fields)),
         primary_key,
         stamp: described.stamp,
-        detail: Arc::new(PgTable { columns, lockable: described.lockable }),
+        detail: Arc::new(PgTable {
+            columns,
+            lockable: described.lockable,
+            splittable: described.splittable.unwrap_or(false),
+        }),
     })
 }
 

@@ -18,6 +18,8 @@ mod error;
 mod numeric;
 mod options;
 mod pool;
+mod ranges;
+mod request;
 mod scan;
 mod snapshot;
 mod source;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
-use synoptic_types::parse_duration;
+use synoptic_types::{ByteSize, parse_bytes, parse_duration};
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 
@@ -14,6 +14,8 @@ use crate::options::{Declared, OptionsError};
 
 const DEFAULT_MAX_CONNECTIONS: u32 = 20;
 const LARGEST_MAX_CONNECTIONS: u32 = 10_000;
+/// Reading this much takes longer than opening a connection.
+const DEFAULT_MIN_PARTITION_SIZE: ByteSize = ByteSize(8 << 20);
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -23,6 +25,8 @@ const DEFAULT_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 struct DeclaredOptions {
     url: String,
     max_connections: Option<u32>,
+    max_partitions: Option<u32>,
+    min_partition_size: Option<String>,
     connect_timeout: Option<String>,
     acquire_timeout: Option<String>,
     application_name: Option<String>,
@@ -48,6 +52,10 @@ pub(super) struct Options {
     /// Roots to trust instead of the system's.
     pub tls_root_cert: Option<PathBuf>,
     pub max_connections: u32,
+    /// Into how many ranges of pages one table is split at most.
+    pub max_partitions: u32,
+    /// How many bytes of the table a range has at least.
+    pub min_partition_size: ByteSize,
     /// For the whole way from the name lookup to the end of authentication.
     pub connect_timeout: Duration,
     /// How long a statement waits for free connections.
@@ -93,6 +101,22 @@ impl Options {
                 format!("{max_connections} is not between 1 and {LARGEST_MAX_CONNECTIONS}"),
             ));
         }
+        let max_partitions = match options.max_partitions {
+            Some(0) => {
+                let message = "must be at least 1: 1 reads every table over one connection";
+                return Err(OptionsError::at(&["max_partitions"], message));
+            }
+            Some(most) => most,
+            None => std::thread::available_parallelism()
+                .map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX)),
+        };
+        let min_partition_size = match options.min_partition_size.as_deref().map(parse_bytes) {
+            None => DEFAULT_MIN_PARTITION_SIZE,
+            Some(Ok(size)) => size,
+            Some(Err(error)) => {
+                return Err(OptionsError::at(&["min_partition_size"], error.to_string()));
+            }
+        };
         let connect_timeout = duration("connect_timeout", options.connect_timeout.as_deref())?
             .or(config.get_connect_timeout().copied())
             .unwrap_or(DEFAULT_CONNECT_TIMEOUT);
@@ -121,6 +145,8 @@ impl Options {
             verify,
             tls_root_cert,
             max_connections,
+            max_partitions,
+            min_partition_size,
             connect_timeout,
             acquire_timeout,
             application_name,

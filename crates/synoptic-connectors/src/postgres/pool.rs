@@ -131,6 +131,16 @@ impl Pool {
         }
     }
 
+    /// The right to use one more connection, when at least half of all are free: what makes one
+    /// statement faster must not keep others from beginning.
+    pub fn extra(&self) -> Option<OwnedSemaphorePermit> {
+        let most = self.options.max_connections as usize;
+        if self.permits.available_permits() * 2 < most {
+            return None;
+        }
+        Arc::clone(&self.permits).try_acquire_owned().ok()
+    }
+
     /// Waits until no connection is in use or being closed, as long as a close may take.
     pub async fn settle(&self) {
         let all = self.permits.acquire_many(self.options.max_connections);

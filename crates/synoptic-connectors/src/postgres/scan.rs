@@ -9,30 +9,38 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::common::Statistics;
+use datafusion::logical_expr::Expr;
 use futures::{FutureExt, Stream, StreamExt};
+use parking_lot::Mutex;
 use synoptic_source::{
-    BatchStream, Counted, PreparedScan, Result, ScanContext, ScanCounters, Snapshot, SourceError,
+    BatchStream, Counted, Fragment, Narrowed, PreparedScan, Result, ScanContext, ScanCounters,
+    Snapshot, SourceError,
 };
-use synoptic_types::Deadline;
+use synoptic_types::{Deadline, QueryId};
 use tokio::sync::mpsc;
 use tokio::time::{Sleep, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
+
+use crate::sql::{POSTGRES, render_filter};
 
 use super::copy::{CopyDecoder, CopyFault};
 use super::decode::Fault;
 use super::discover::PgTable;
 use super::error::{from_postgres, timed_out};
 use super::pool::{Pool, within};
+use super::ranges::Ranges;
+use super::request::request;
 use super::snapshot::{OpenCopy, PgSnapshot, Registration, ScanRequest, Shared};
 
 /// Batches that wait for a slow reader; behind them the server waits.
 const BATCHES_AHEAD: usize = 2;
 
-/// A fragment as one COPY.
+/// A fragment as one COPY, or as several over ranges of pages.
 #[derive(Debug)]
 pub(super) struct PostgresScan {
     pool: Arc<Pool>,
     plan: Arc<ScanPlan>,
+    query_id: QueryId,
     statistics: Statistics,
 }
 
@@ -40,23 +48,69 @@ pub(super) struct PostgresScan {
 #[derive(Debug)]
 pub(super) struct ScanPlan {
     pub request: Arc<ScanRequest>,
-    pub registration: Registration,
+    fragment: Fragment,
+    ranges: Ranges,
+    registration: Mutex<Arc<Registration>>,
     pub schema: SchemaRef,
     /// Indices of the columns that are selected, in order.
     pub projection: Vec<usize>,
     pub batch_size: usize,
 }
 
+impl ScanPlan {
+    /// Registers `request` with the statement.
+    pub fn new(
+        shared: &Arc<Shared>,
+        request: Arc<ScanRequest>,
+        fragment: Fragment,
+        ranges: Ranges,
+        batch_size: usize,
+    ) -> Self {
+        Self {
+            registration: Mutex::new(Arc::new(shared.register(&request))),
+            request,
+            schema: fragment.schema(),
+            projection: fragment.projection.clone(),
+            batch_size,
+            fragment,
+            ranges,
+        }
+    }
+
+    /// The plan with more conditions, in the place of this one.
+    fn narrowed(&self, fragment: Fragment, query_id: &QueryId) -> Result<Self> {
+        Ok(Self {
+            request: Arc::new(request(&fragment, &self.ranges, query_id)?),
+            ranges: self.ranges.clone(),
+            registration: Mutex::new(Arc::clone(&self.registration.lock())),
+            schema: Arc::clone(&self.schema),
+            projection: self.projection.clone(),
+            batch_size: self.batch_size,
+            fragment,
+        })
+    }
+
+    /// The scan's place in `shared`; a new one for all partitions when it was prepared in another
+    /// statement's.
+    fn registration(&self, shared: &Arc<Shared>) -> Arc<Registration> {
+        let mut registration = self.registration.lock();
+        if !registration.belongs_to(shared) {
+            *registration = Arc::new(shared.register(&self.request));
+        }
+        Arc::clone(&registration)
+    }
+}
+
 impl PostgresScan {
-    pub fn new(pool: Arc<Pool>, plan: ScanPlan, statistics: Statistics) -> Self {
-        Self { pool, plan: Arc::new(plan), statistics }
+    pub fn new(pool: Arc<Pool>, plan: ScanPlan, query_id: QueryId, statistics: Statistics) -> Self {
+        Self { pool, plan: Arc::new(plan), query_id, statistics }
     }
 }
 
 #[async_trait]
 impl PreparedScan for PostgresScan {
     fn remote_text(&self) -> &str {
-        &self.plan.request.copy
+        &self.plan.request.shown
     }
 
     fn schema(&self) -> SchemaRef {
@@ -64,11 +118,36 @@ impl PreparedScan for PostgresScan {
     }
 
     fn partitions(&self) -> usize {
-        1
+        self.plan.request.copies.len()
     }
 
     fn statistics(&self) -> Statistics {
         self.statistics.clone()
+    }
+
+    fn narrowed(&self, conditions: &[Expr]) -> Option<Narrowed> {
+        let mut fragment = self.plan.fragment.clone();
+        // A condition comes before the limit in the text.
+        if fragment.limit.is_some() {
+            return None;
+        }
+        let mut left = Vec::new();
+        let table = Arc::clone(&fragment.table);
+        let detail = table.detail::<PgTable>()?;
+        for condition in conditions {
+            match render_filter(condition, &table.schema, detail, &POSTGRES) {
+                Ok(_) => fragment.filters.push(condition.clone()),
+                Err(reason) => left.push((condition.clone(), reason)),
+            }
+        }
+        let plan = self.plan.narrowed(fragment, &self.query_id).ok()?;
+        let scan = Self {
+            pool: Arc::clone(&self.pool),
+            plan: Arc::new(plan),
+            query_id: self.query_id.clone(),
+            statistics: self.statistics.clone(),
+        };
+        Some(Narrowed { scan: Arc::new(scan), left })
     }
 
     fn open(
@@ -77,13 +156,15 @@ impl PreparedScan for PostgresScan {
         snapshot: Arc<dyn Snapshot>,
         context: ScanContext,
     ) -> Result<BatchStream> {
-        if partition != 0 {
-            let message = format!("partition {partition} of a scan that has one");
+        let partitions = self.partitions();
+        if partition >= partitions {
+            let message = format!("partition {partition} of a scan that has {partitions}");
             return Err(self.pool.name(SourceError::internal(message)));
         }
         let shared = shared(&self.pool, &snapshot)?;
         let counters = Arc::clone(&context.counters);
-        let scan = Scan { shared, plan: Arc::clone(&self.plan), counters: context.counters };
+        let plan = Arc::clone(&self.plan);
+        let scan = Scan { shared, plan, partition, counters: context.counters };
         let stream = ScanStream { scan: Some(scan), running: None };
         Ok(Counted::new(stream.boxed(), counters).boxed())
     }
@@ -143,10 +224,11 @@ impl Stream for ScanStream {
     }
 }
 
-/// One run of a scan.
+/// One run of a partition.
 struct Scan {
     shared: Arc<Shared>,
     plan: Arc<ScanPlan>,
+    partition: usize,
     counters: Arc<ScanCounters>,
 }
 
@@ -174,14 +256,10 @@ impl Scan {
     async fn produce(&self, sender: &mpsc::Sender<Event>) -> Result<()> {
         let plan = &self.plan;
         let deadline = self.shared.statement.deadline;
-        let mut own = None;
-        let registration = if plan.registration.belongs_to(&self.shared) {
-            &plan.registration
-        } else {
-            own.insert(self.shared.register(&plan.request))
-        };
+        let registration = plan.registration(&self.shared);
         let name = |error| self.shared.pool.name(error);
-        let mut open = self.shared.open(registration, &plan.request).await.map_err(name)?;
+        let open = self.shared.open(&registration, &plan.request, self.partition);
+        let mut open = open.await.map_err(name)?;
 
         let mut decoder = self.decoder()?;
         let mut alarm = deadline.map(|at: Deadline| Box::pin(sleep_until(at.instant().into())));
@@ -240,7 +318,10 @@ impl Scan {
     ) -> Result<()> {
         let sent = async { Ok(sender.send(Event::Batch(batch)).await.is_ok()) };
         match within(deadline, sent).await {
-            Ok(true) => Ok(()),
+            Ok(true) => {
+                self.shared.progressed();
+                Ok(())
+            }
             Ok(false) => Err(SourceError::internal("the reader is gone")),
             Err(error) => Err(self.place(error)),
         }

@@ -2,8 +2,13 @@
 //!
 //! The first scan that is opened begins: it reserves connections for every scan of the statement,
 //! locks the tables, lets the server take its snapshot, and checks that the tables still are what
-//! the plan says. With one scan that is all. With more, the snapshot is exported, and each scan
+//! the plan says. With one COPY that is all. With more, the snapshot is exported, and each COPY
 //! imports it into a transaction of its own: a *leg*.
+//!
+//! A scan may be split into several COPYs. One connection per scan is reserved before anything
+//! begins; a scan gets a second leg only while every scan that has none could still have one, or
+//! from the pool when that has plenty. So no scan ever waits for another one's reader, and COPYs
+//! that find no leg take turns on those of their own scan.
 //!
 //! Tables are locked *before* the snapshot is taken, because a table that is rewritten after a
 //! snapshot looks empty to it.
@@ -11,6 +16,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::future::join;
 use parking_lot::Mutex;
@@ -36,8 +42,10 @@ pub(super) struct ScanRequest {
     pub table: Arc<TableDef>,
     /// Indices of the columns that the projection and the filters use.
     pub used: Vec<usize>,
-    /// `COPY (…) TO STDOUT (FORMAT BINARY)`.
-    pub copy: String,
+    /// `COPY (…) TO STDOUT (FORMAT BINARY)`, one for each partition.
+    pub copies: Vec<String>,
+    /// What EXPLAIN shows of them.
+    pub shown: String,
     /// The SELECT inside, for tables that cannot be locked: preparing it locks them as far as
     /// possible and says what types they have now.
     pub select: Option<String>,
@@ -62,8 +70,10 @@ pub(super) struct Shared {
     pub statement: Arc<Statement>,
     begun: OnceCell<Begun>,
     state: Mutex<State>,
-    /// Told when a leg comes back.
+    /// Told when a leg comes back, or is not wanted any more.
     returned: Notify,
+    /// Batches that readers have taken.
+    moved: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -76,8 +86,8 @@ struct Begun {
 
 #[derive(Default)]
 struct State {
-    /// Scans that were prepared and have no leg yet.
-    waiting: HashMap<u64, Arc<ScanRequest>>,
+    /// Scans that were prepared and of which some COPY has not been started yet.
+    waiting: HashMap<u64, Waiting>,
     next: u64,
     /// Rights to connections that are not open yet.
     reserve: Option<OwnedSemaphorePermit>,
@@ -87,6 +97,35 @@ struct State {
     spent: Option<Leg>,
     /// Legs that are open.
     open: usize,
+    /// COPYs that have a leg or are getting one.
+    held: usize,
+    /// A connection could not be opened: the legs there are have to do.
+    makes_do: bool,
+}
+
+struct Waiting {
+    request: Arc<ScanRequest>,
+    /// COPYs that have not been started yet.
+    left: usize,
+    /// Its COPYs that have a leg or are getting one.
+    held: usize,
+}
+
+/// What there is for a COPY that wants a leg.
+enum Chance {
+    Idle(Box<Leg>, Hold),
+    New(OwnedSemaphorePermit, Hold),
+    /// Nothing now; another COPY has to end first.
+    Later,
+    /// Nothing, and nothing will come back.
+    Never(Hold),
+}
+
+/// One COPY of a scan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct CopyId {
+    scan: u64,
+    partition: usize,
 }
 
 /// A scan's place in the statement, from its preparation to the end of the plan.
@@ -118,8 +157,8 @@ struct Leg {
     lease: Lease,
     /// Others import the snapshot from it as long as it is open.
     exports: bool,
-    /// What was prepared while it began, and for which scan.
-    ready: Option<(u64, PreparedCopy)>,
+    /// What was prepared while it began, and for which COPY.
+    ready: Option<(CopyId, PreparedCopy)>,
 }
 
 #[derive(Debug)]
@@ -132,6 +171,8 @@ struct PreparedCopy {
 pub(super) struct OpenCopy {
     shared: Arc<Shared>,
     leg: Option<Leg>,
+    /// Dropped after the leg was given back.
+    _hold: Hold,
     pub stream: std::pin::Pin<Box<CopyOutStream>>,
 }
 
@@ -170,6 +211,7 @@ impl Shared {
             begun: OnceCell::new(),
             state: Mutex::default(),
             returned: Notify::new(),
+            moved: AtomicU64::new(0),
         })
     }
 
@@ -178,11 +220,16 @@ impl Shared {
         let mut state = self.state.lock();
         let id = state.next;
         state.next += 1;
-        state.waiting.insert(id, Arc::clone(request));
+        state.waiting.insert(id, Waiting::new(request, request.copies.len()));
         Registration { shared: Arc::downgrade(self), id }
     }
 
-    /// Starts a scan's COPY in the snapshot.
+    /// Notes that a reader took a batch.
+    pub fn progressed(&self) {
+        self.moved.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Starts one COPY of a scan in the snapshot.
     ///
     /// # Errors
     /// `Unavailable` when there is no connection to be had, `Changed` when a table is not what
@@ -191,17 +238,20 @@ impl Shared {
         self: &Arc<Self>,
         registration: &Registration,
         request: &Arc<ScanRequest>,
+        partition: usize,
     ) -> Result<OpenCopy> {
         let deadline = self.statement.deadline;
-        let id = registration.id;
-        self.state.lock().waiting.entry(id).or_insert_with(|| Arc::clone(request));
+        let id = CopyId { scan: registration.id, partition };
+        let again = || Waiting::new(request, 1);
+        self.state.lock().waiting.entry(id.scan).or_insert_with(again);
         let opened = async {
             let begun = self.begun.get_or_try_init(|| self.begin(id, request)).await?;
+            let (leg, hold) = self.leg(id, request, begun).await?;
             // Whoever drops it from here on gives the leg back, and cancels what it runs.
-            let mut leg = HeldLeg { shared: self, leg: Some(self.leg(id, request, begun).await?) };
+            let mut leg = HeldLeg { shared: self, leg: Some(leg), hold };
             let prepared = match leg.take_ready() {
                 Some((ready_for, prepared)) if ready_for == id => prepared,
-                _ => leg.prepare(request).await.map_err(|e| self.map(&e))?,
+                _ => leg.prepare(request, partition).await.map_err(|e| self.map(&e))?,
             };
             check_shape(request, prepared.shape.as_ref())?;
             if !begun.checked.contains(request.table.name()) {
@@ -209,25 +259,26 @@ impl Shared {
                 self.check(leg.lease(), std::slice::from_ref(request), &unknown).await?;
             }
             let stream = leg.copy(&prepared.copy).await.map_err(|e| self.map(&e))?;
-            let leg = leg.leg.take();
-            self.settle(id);
-            Ok(OpenCopy { shared: Arc::clone(self), leg, stream: Box::pin(stream) })
+            let (leg, hold) = leg.into_parts();
+            self.started(id.scan);
+            let shared = Arc::clone(self);
+            Ok(OpenCopy { shared, leg, _hold: hold, stream: Box::pin(stream) })
         };
         within(deadline, opened).await
     }
 
     /// Begins the snapshot: reserves, locks, exports, checks.
-    async fn begin(self: &Arc<Self>, id: u64, request: &Arc<ScanRequest>) -> Result<Begun> {
+    async fn begin(self: &Arc<Self>, id: CopyId, request: &Arc<ScanRequest>) -> Result<Begun> {
         let deadline = self.statement.deadline;
-        let (scans, tables) = self.planned();
+        let (copies, tables) = self.planned();
         let place = |error: SourceError| match tables.as_slice() {
             [only] if matches!(error.kind(), ErrorKind::Changed | ErrorKind::PermissionDenied) => {
                 error.in_table(only.table.name())
             }
             _ => error,
         };
-        let mut permits = self.pool.reserve(scans, deadline).await?;
-        let exports = scans > 1;
+        let mut permits = self.pool.reserve(tables.len(), deadline).await?;
+        let exports = copies > 1;
         let batch = self.begin_batch(exports, &tables);
         let (lease, messages, prepared) = loop {
             // There is at least one: `reserve` gives no fewer.
@@ -239,7 +290,8 @@ impl Shared {
             let begin = async {
                 let batch = lease.client().simple_query(&batch);
                 // In order on one connection; a failed transaction fails the second too.
-                let (messages, prepared) = join(batch, prepare(&lease, request)).await;
+                let (messages, prepared) =
+                    join(batch, prepare(&lease, request, id.partition)).await;
                 Ok((messages?, prepared?))
             };
             match lease.run(begin).await {
@@ -267,58 +319,113 @@ impl Shared {
         Ok(Begun { exported, checked })
     }
 
-    /// How many scans wait, and one request per table.
+    /// How many COPYs wait, and the request of each scan.
     fn planned(&self) -> (usize, Vec<Arc<ScanRequest>>) {
         let state = self.state.lock();
-        (state.waiting.len(), state.waiting.values().cloned().collect())
+        let copies = state.waiting.values().map(|scan| scan.left).sum();
+        (copies, state.waiting.values().map(|scan| Arc::clone(&scan.request)).collect())
     }
 
     /// An idle leg, or a new one, or the next to come back.
     async fn leg(
         self: &Arc<Self>,
-        id: u64,
+        id: CopyId,
         request: &Arc<ScanRequest>,
         begun: &Begun,
-    ) -> Result<Leg> {
+    ) -> Result<(Leg, Hold)> {
         let patience = self.pool.options().acquire_timeout;
+        let mut moved = None;
         loop {
             let returned = self.returned.notified();
-            let permit = {
-                let mut state = self.state.lock();
-                // The one that is ready for this scan, else any.
-                let ready = state.idle.iter().position(|leg| leg.is_ready_for(id));
-                if let Some(leg) = ready.map(|i| state.idle.swap_remove(i)).or(state.idle.pop()) {
-                    return Ok(leg);
+            let claim = match self.chance(id, begun.exported.is_some())? {
+                Chance::Idle(leg, hold) => return Ok((*leg, hold)),
+                Chance::New(permit, hold) => Some((permit, hold)),
+                Chance::Never(hold) => {
+                    Some((self.pool.reserve(1, self.statement.deadline).await?, hold))
                 }
-                if state.open == 0 && state.spent.is_none() {
-                    return Err(SourceError::internal(
-                        "a scan was opened after the snapshot of its statement had ended",
-                    ));
-                }
-                state.reserve.as_mut().and_then(|reserve| reserve.split(1))
+                Chance::Later => None,
             };
-            if let (Some(permit), Some(exported)) = (permit, &begun.exported) {
-                return self.import(permit, exported, id, request).await;
+            if let (Some((permit, hold)), Some(exported)) = (claim, &begun.exported) {
+                match self.import(permit, exported, id, request).await {
+                    Ok(leg) => return Ok((leg, hold)),
+                    // The server may have fewer connections for us than we may open.
+                    Err(error)
+                        if error.kind() == ErrorKind::Unavailable && self.is_one_of_many() =>
+                    {
+                        tracing::debug!(%error, "a scan goes on with fewer connections");
+                        self.state.lock().make_do();
+                        hold.forget();
+                    }
+                    Err(error) => return Err(error),
+                }
             }
-            // More scans than connections: one of them has to end first.
+            // More COPYs than connections: one of them has to end first. That can take as long as
+            // its reader takes, unless it waits for this one.
             if timeout(patience, returned).await.is_err() {
-                return Err(SourceError::new(
-                    ErrorKind::Unavailable,
-                    format!(
-                        "the statement has more scans at a time than max_connections ({}) and \
-                         none ended within acquire_timeout; raise max_connections",
-                        self.pool.options().max_connections
-                    ),
-                ));
+                let now = self.moved.load(Ordering::Relaxed);
+                let stuck = moved.replace(now) == Some(now);
+                let has_none = self.state.lock().held_by(id.scan) == 0;
+                if stuck && has_none {
+                    return Err(self.too_few_connections());
+                }
             }
         }
+    }
+
+    /// What there is for a COPY now.
+    fn chance(self: &Arc<Self>, id: CopyId, exported: bool) -> Result<Chance> {
+        let mut state = self.state.lock();
+        if state.open == 0 && state.spent.is_none() {
+            return Err(SourceError::internal(
+                "a scan was opened after the snapshot of its statement had ended",
+            ));
+        }
+        let (mut leg, mut permit) = (None, None);
+        if state.may_take(id.scan) {
+            // The one that is ready for this COPY, else any.
+            let ready = state.idle.iter().position(|leg| leg.is_ready_for(id));
+            leg = ready.map(|i| state.idle.swap_remove(i)).or(state.idle.pop());
+            if leg.is_none() && exported {
+                permit = state.reserve.as_mut().and_then(|reserve| reserve.split(1));
+            }
+        }
+        if leg.is_none() && permit.is_none() && exported && !state.makes_do {
+            permit = self.pool.extra();
+        }
+        if leg.is_none() && permit.is_none() && state.held > 0 {
+            return Ok(Chance::Later);
+        }
+        state.hold(id.scan, 1);
+        drop(state);
+        let hold = Hold { shared: Arc::clone(self), scan: Some(id.scan) };
+        Ok(match (leg, permit) {
+            (Some(leg), _) => Chance::Idle(Box::new(leg), hold),
+            (None, Some(permit)) => Chance::New(permit, hold),
+            (None, None) => Chance::Never(hold),
+        })
+    }
+
+    /// Whether another leg is in use, which will come back.
+    fn is_one_of_many(&self) -> bool {
+        self.state.lock().held > 1
+    }
+
+    fn too_few_connections(&self) -> SourceError {
+        SourceError::new(
+            ErrorKind::Unavailable,
+            format!(
+                "the statement has more scans at a time than max_connections ({}) and none moved \
+                 within acquire_timeout; raise max_connections",
+                self.pool.options().max_connections
+            ),
+        )
     }
 
     async fn import(
         self: &Arc<Self>,
         permit: OwnedSemaphorePermit,
         exported: &str,
-        id: u64,
+        id: CopyId,
         request: &Arc<ScanRequest>,
     ) -> Result<Leg> {
         let deadline = self.statement.deadline;
@@ -329,7 +436,8 @@ impl Shared {
             lease.set_transaction(true);
             let begin = async {
                 let batch = lease.client().simple_query(&batch);
-                let (messages, prepared) = join(batch, prepare(&lease, request)).await;
+                let (messages, prepared) =
+                    join(batch, prepare(&lease, request, id.partition)).await;
                 messages?;
                 prepared
             };
@@ -367,10 +475,25 @@ impl Shared {
         self.returned.notify_waiters();
     }
 
-    /// A scan has its leg, or will never want one. After the last one, nothing is kept for others.
-    fn settle(&self, id: u64) {
+    /// A COPY of a scan runs.
+    fn started(&self, scan: u64) {
         let mut state = self.state.lock();
-        state.waiting.remove(&id);
+        if let Some(waiting) = state.waiting.get_mut(&scan) {
+            waiting.left = waiting.left.saturating_sub(1);
+            if waiting.left > 0 {
+                return;
+            }
+        }
+        drop(state);
+        self.settle(scan);
+    }
+
+    /// A scan has all its legs, or will never want more. After the last one, nothing is kept for
+    /// others.
+    fn settle(&self, scan: u64) {
+        let mut state = self.state.lock();
+        state.waiting.remove(&scan);
+        self.returned.notify_waiters();
         if !state.waiting.is_empty() || self.begun.get().is_none() {
             return;
         }
@@ -407,7 +530,11 @@ impl Shared {
                 None => Some("the table is gone, or may no longer be read".to_owned()),
                 Some(row) => {
                     let json = row.try_get::<_, String>(0).map_err(|error| self.map(&error))?;
-                    difference(table, &table_def(name, &json)?, &request.used)
+                    let now = table_def(name, &json)?;
+                    difference(table, &now, &request.used).or_else(|| {
+                        let split = request.copies.len() > 1;
+                        (split && !is_splittable(&now)).then(|| "its kind changed".to_owned())
+                    })
                 }
             };
             if let Some(what) = changed {
@@ -435,6 +562,16 @@ impl Shared {
             .collect();
         if !locked.is_empty() {
             batch.push_str(&format!("LOCK TABLE {} IN ACCESS SHARE MODE; ", locked.join(", ")));
+        }
+        // Its partitions must read one heap: this locks what LOCK TABLE refuses, to the end of
+        // this transaction, which outlives the start of the last COPY.
+        for request in requests {
+            if request.copies.len() > 1 && !is_lockable(&request.table) {
+                batch.push_str(&format!(
+                    "SELECT FROM {} LIMIT 0; ",
+                    qualified(request.table.name())
+                ));
+            }
         }
         if exports {
             batch.push_str("SELECT pg_catalog.pg_export_snapshot() AS exported; ");
@@ -492,8 +629,63 @@ impl fmt::Debug for Shared {
     }
 }
 
+impl Waiting {
+    fn new(request: &Arc<ScanRequest>, copies: usize) -> Self {
+        Self { request: Arc::clone(request), left: copies, held: 0 }
+    }
+}
+
+impl State {
+    fn held_by(&self, scan: u64) -> usize {
+        self.waiting.get(&scan).map_or(0, |waiting| waiting.held)
+    }
+
+    fn hold(&mut self, scan: u64, more: isize) {
+        self.held = self.held.saturating_add_signed(more);
+        if let Some(waiting) = self.waiting.get_mut(&scan) {
+            waiting.held = waiting.held.saturating_add_signed(more);
+        }
+    }
+
+    /// Whether `scan` may take a leg without leaving too few for scans that have none.
+    fn may_take(&self, scan: u64) -> bool {
+        let reserved = self.reserve.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let others = self.waiting.iter().filter(|(id, w)| **id != scan && w.held == 0).count();
+        self.held_by(scan) == 0 || self.idle.len() + reserved > others
+    }
+
+    fn make_do(&mut self) {
+        self.makes_do = true;
+        self.reserve = None;
+    }
+}
+
+/// A COPY's claim to a leg, from the moment it looks for one until the leg is given back.
+struct Hold {
+    shared: Arc<Shared>,
+    scan: Option<u64>,
+}
+
+impl Hold {
+    /// It came to nothing; nobody else gains by that.
+    fn forget(mut self) {
+        if let Some(scan) = self.scan.take() {
+            self.shared.state.lock().hold(scan, -1);
+        }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if let Some(scan) = self.scan.take() {
+            self.shared.state.lock().hold(scan, -1);
+            self.shared.returned.notify_waiters();
+        }
+    }
+}
+
 impl Leg {
-    fn is_ready_for(&self, id: u64) -> bool {
+    fn is_ready_for(&self, id: CopyId) -> bool {
         self.ready.as_ref().is_some_and(|(ready_for, _)| *ready_for == id)
     }
 }
@@ -502,6 +694,7 @@ impl Leg {
 struct HeldLeg<'a> {
     shared: &'a Arc<Shared>,
     leg: Option<Leg>,
+    hold: Hold,
 }
 
 impl HeldLeg<'_> {
@@ -512,12 +705,22 @@ impl HeldLeg<'_> {
         }
     }
 
-    fn take_ready(&mut self) -> Option<(u64, PreparedCopy)> {
+    fn take_ready(&mut self) -> Option<(CopyId, PreparedCopy)> {
         self.leg.as_mut().and_then(|leg| leg.ready.take())
     }
 
-    async fn prepare(&self, request: &ScanRequest) -> Result<PreparedCopy, tokio_postgres::Error> {
-        self.lease().run(prepare(self.lease(), request)).await
+    async fn prepare(
+        &self,
+        request: &ScanRequest,
+        partition: usize,
+    ) -> Result<PreparedCopy, tokio_postgres::Error> {
+        self.lease().run(prepare(self.lease(), request, partition)).await
+    }
+
+    /// The leg, which runs its COPY now, and the claim to it.
+    fn into_parts(mut self) -> (Option<Leg>, Hold) {
+        let hold = Hold { shared: Arc::clone(self.shared), scan: self.hold.scan.take() };
+        (self.leg.take(), hold)
     }
 
     /// Leaves the lease busy when the COPY runs.
@@ -573,9 +776,11 @@ impl Answers {
 async fn prepare(
     lease: &Lease,
     request: &ScanRequest,
+    partition: usize,
 ) -> Result<PreparedCopy, tokio_postgres::Error> {
     let client = lease.client();
-    let copy = client.prepare(&request.copy);
+    // `open` has checked the number.
+    let copy = client.prepare(request.copies.get(partition).map_or("", String::as_str));
     match &request.select {
         None => Ok(PreparedCopy { copy: copy.await?, shape: None }),
         Some(select) => {
@@ -609,6 +814,11 @@ fn changed_error(what: String) -> SourceError {
         ErrorKind::Changed,
         format!("{what} since the statement was planned; run it again"),
     )
+}
+
+/// Whether its pages can be read in several ranges.
+pub(super) fn is_splittable(table: &TableDef) -> bool {
+    table.detail::<PgTable>().is_some_and(|table| table.splittable)
 }
 
 fn is_lockable(table: &TableDef) -> bool {

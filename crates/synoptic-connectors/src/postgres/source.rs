@@ -1,6 +1,5 @@
 //! The [`Source`] itself.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use synoptic_source::{
     Result, Snapshot, SnapshotKind, Source, SourceCheck, SourceError, Statement, TableDef,
     TableInfo,
 };
-use synoptic_types::{QueryId, Reason, SourceName, TableName};
+use synoptic_types::{Reason, SourceName, TableName};
 use tokio::time::Instant;
 
 use crate::sql::{Dialect as _, POSTGRES, render_filter};
@@ -21,8 +20,10 @@ use crate::sql::{Dialect as _, POSTGRES, render_filter};
 use super::discover::{PgTable, describe_sql, stamp_sql, table_def, table_info, tables_sql};
 use super::options::Options;
 use super::pool::Pool;
-use super::scan::{PostgresScan, ScanPlan, foreign_table, shared};
-use super::snapshot::{PgSnapshot, ScanRequest, Shared, qualified};
+use super::ranges::Ranges;
+use super::request::request;
+use super::scan::{PostgresScan, ScanPlan, shared};
+use super::snapshot::{PgSnapshot, Shared};
 use super::statistics::{Estimates, STATISTICS_SQL};
 
 const OLDEST_VERSION: i32 = 120_000;
@@ -51,8 +52,8 @@ impl PostgresSource {
                 filters: FilterSupport::Exact,
                 functions: POSTGRES.functions(),
                 limit: true,
-                dynamic_filters: false,
-                parallel_scan: false,
+                dynamic_filters: true,
+                parallel_scan: true,
                 snapshot: SnapshotKind::Transaction,
             },
             estimates: Cache::builder()
@@ -74,50 +75,6 @@ impl PostgresSource {
         let estimates = Arc::new(estimates);
         self.estimates.insert(key, Arc::clone(&estimates));
         Ok(estimates)
-    }
-
-    /// The texts of a fragment.
-    fn request(&self, fragment: &Fragment, query_id: &QueryId) -> Result<ScanRequest> {
-        let table = &fragment.table;
-        let detail = table.detail::<PgTable>().ok_or_else(foreign_table)?;
-        let column = |i: usize| detail.columns.get(i).ok_or_else(foreign_table);
-
-        let mut used: BTreeSet<usize> = fragment.projection.iter().copied().collect();
-        let mut conditions = Vec::with_capacity(fragment.filters.len());
-        for filter in &fragment.filters {
-            for reference in filter.column_refs() {
-                used.extend(table.schema.index_of(&reference.name));
-            }
-            let condition = render_filter(filter, &table.schema, detail, &POSTGRES);
-            conditions.push(condition.map_err(|reason| {
-                SourceError::internal(format!("a filter was pushed that stays here: {reason}"))
-            })?);
-        }
-
-        let mut columns = Vec::with_capacity(fragment.projection.len());
-        let mut wire_types = Vec::with_capacity(fragment.projection.len());
-        for &i in &fragment.projection {
-            let column = column(i)?;
-            columns.push(column.select());
-            wire_types.push(column.resolved.wire_oid);
-        }
-
-        let mut select = format!("SELECT {} FROM {}", columns.join(", "), qualified(table.name()));
-        if !conditions.is_empty() {
-            select.push_str(" WHERE ");
-            select.push_str(&conditions.join(" AND "));
-        }
-        if let Some(limit) = fragment.limit {
-            select.push_str(&format!(" LIMIT {limit}"));
-        }
-        let comment = comment(query_id);
-        Ok(ScanRequest {
-            copy: format!("{comment} COPY ({select}) TO STDOUT (FORMAT BINARY)"),
-            select: (!detail.lockable).then(|| format!("{comment} {select}")),
-            table: Arc::clone(table),
-            used: used.into_iter().collect(),
-            wire_types,
-        })
     }
 }
 
@@ -231,11 +188,6 @@ impl Source for PostgresSource {
         options: &PrepareOptions,
     ) -> Result<Arc<dyn PreparedScan>> {
         let shared = shared(&self.pool, snapshot)?;
-        let query_id = &shared.statement.query_id;
-        let request = self
-            .request(&fragment, query_id)
-            .map_err(|error| self.pool.name(error).in_table(fragment.table.name()))?;
-        let request = Arc::new(request);
         // A plan without estimates is better than none; the read itself says what is wrong.
         let estimates = match self.estimates(&fragment.table).await {
             Ok(estimates) => estimates,
@@ -244,24 +196,13 @@ impl Source for PostgresSource {
                 Arc::default()
             }
         };
-        let plan = ScanPlan {
-            registration: shared.register(&request),
-            request,
-            schema: fragment.schema(),
-            batch_size: options.batch_size,
-            projection: fragment.projection.clone(),
-        };
+        let wanted = options.target_partitions;
+        let ranges = Ranges::of(&fragment, &estimates, self.pool.options(), wanted);
+        let query_id = shared.statement.query_id.clone();
+        let request = request(&fragment, &ranges, &query_id)
+            .map_err(|error| self.pool.name(error).in_table(fragment.table.name()))?;
         let statistics = estimates.fragment(&fragment);
-        Ok(Arc::new(PostgresScan::new(Arc::clone(&self.pool), plan, statistics)))
+        let plan = ScanPlan::new(&shared, Arc::new(request), fragment, ranges, options.batch_size);
+        Ok(Arc::new(PostgresScan::new(Arc::clone(&self.pool), plan, query_id, statistics)))
     }
-}
-
-/// Tells the server's operators whose query it is. Ids can come from outside.
-fn comment(query_id: &QueryId) -> String {
-    let id: String = query_id
-        .as_str()
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || "-_.:".contains(c) { c } else { '_' })
-        .collect();
-    format!("/* synoptic query_id={id} */")
 }

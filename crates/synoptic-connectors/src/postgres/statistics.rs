@@ -15,6 +15,10 @@ const DEFAULT_EQUAL: f64 = 0.005;
 const DEFAULT_RANGE: f64 = 1.0 / 3.0;
 const DEFAULT_OTHER: f64 = 0.25;
 
+/// What a page holds without its header, and what a row has beside its columns.
+const PAGE_BYTES: f64 = 8168.0;
+const ROW_OVERHEAD: f64 = 28.0;
+
 /// The kept statistics of table `$2` in schema `$1`, as one JSON text. Nothing in it takes a lock
 /// on the table, as asking for its size would: planning must not wait for an `ALTER TABLE`.
 pub(super) const STATISTICS_SQL: &str = "\
@@ -26,7 +30,8 @@ pub(super) const STATISTICS_SQL: &str = "\
                 WHERE c.relkind = 'p') \
             SELECT pg_catalog.json_agg(pg_catalog.json_build_object(\
                 'analyzed', p.reltuples, 'pages', p.relpages, \
-                'live', pg_catalog.pg_stat_get_live_tuples(p.oid))) \
+                'live', pg_catalog.pg_stat_get_live_tuples(p.oid), \
+                'dead', pg_catalog.pg_stat_get_dead_tuples(p.oid))) \
             FROM parts JOIN pg_catalog.pg_class p ON p.oid = parts.oid \
             WHERE p.relkind <> 'p'), \
         'columns', (SELECT pg_catalog.json_object_agg(s.attname, pg_catalog.json_build_object(\
@@ -42,6 +47,8 @@ pub(super) const STATISTICS_SQL: &str = "\
 #[derive(Debug, Clone, Default)]
 pub(super) struct Estimates {
     rows: Option<f64>,
+    /// Of a table that is one relation.
+    pages: Option<f64>,
     columns: HashMap<String, ColumnEstimate>,
 }
 
@@ -59,6 +66,8 @@ struct KeptPart {
     pages: f64,
     /// Rows as they were written and deleted since the server's counters began; 0 on a standby.
     live: f64,
+    /// Row versions that nobody sees and that still take up space; 0 on a standby.
+    dead: f64,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -86,7 +95,30 @@ impl Estimates {
         } else {
             parts.iter().map(|part| part.rows()).sum()
         };
-        Self { rows, columns: kept.columns.unwrap_or_default() }
+        let columns = kept.columns.unwrap_or_default();
+        let width = || {
+            let detail = table.detail::<PgTable>();
+            let of = |c: &super::discover::PgColumn| {
+                columns.get(&c.name).map_or(c.encoding().assumed_width() as f64, |kept| kept.width)
+            };
+            detail.map_or(0.0, |detail| detail.columns.iter().map(of).sum::<f64>())
+        };
+        let pages = match parts.as_slice() {
+            [one] if !is_view => Some(one.pages_now(width())),
+            _ => None,
+        };
+        Self { rows, pages, columns }
+    }
+
+    /// How many pages a table has now, roughly: what it had when it was last counted, or more when
+    /// rows were written since. `None` when it is not one relation.
+    pub fn pages(&self) -> Option<f64> {
+        self.pages
+    }
+
+    /// Which part of a table's rows `filters` keep, roughly.
+    pub fn kept(&self, filters: &[Expr]) -> f64 {
+        filters.iter().map(|filter| self.selectivity(filter)).product()
     }
 
     /// For a whole table, in its columns.
@@ -97,7 +129,7 @@ impl Estimates {
 
     /// For what a fragment yields.
     pub fn fragment(&self, fragment: &Fragment) -> Statistics {
-        let kept: f64 = fragment.filters.iter().map(|filter| self.selectivity(filter)).product();
+        let kept = self.kept(&fragment.filters);
         let mut rows = self.rows.map(|rows| rows * kept);
         if let Some(limit) = fragment.limit {
             rows = Some(rows.unwrap_or(f64::INFINITY).min(limit as f64));
@@ -199,6 +231,16 @@ impl KeptPart {
     fn rows(&self) -> Option<f64> {
         let known = self.analyzed > 0.0 || self.pages > 0.0 && self.analyzed == 0.0;
         (known || self.live > 0.0).then(|| self.analyzed.max(self.live))
+    }
+
+    /// `width`: the bytes a row has in its columns.
+    fn pages_now(&self, width: f64) -> f64 {
+        let per_page = match (self.analyzed, self.pages) {
+            (rows, pages) if rows > 0.0 && pages > 0.0 => rows / pages,
+            _ => PAGE_BYTES / (ROW_OVERHEAD + width),
+        };
+        let written = (self.live + self.dead) / per_page.max(f64::MIN_POSITIVE);
+        self.pages.max(written)
     }
 }
 

@@ -62,6 +62,8 @@ fn wrong_options_say_where_and_what() {
         (json!({}), "url", "missing field"),
         (json!({ "url": good, "pool": 3 }), "pool", "max_connections"),
         (json!({ "url": good, "max_connections": 0 }), "max_connections", "between 1 and"),
+        (json!({ "url": good, "max_partitions": 0 }), "max_partitions", "at least 1"),
+        (json!({ "url": good, "min_partition_size": "big" }), "min_partition_size", "big"),
         (json!({ "url": good, "connect_timeout": "soon" }), "connect_timeout", "'5s'"),
         (json!({ "url": good, "acquire_timeout": "0s" }), "acquire_timeout", "longer than 0"),
         (json!({ "url": good, "application_name": "a\nb" }), "application_name", "control"),

@@ -22,6 +22,7 @@ mod meta;
 mod options;
 mod parse;
 mod scan;
+mod select;
 mod snapshot;
 mod source;
 mod statistics;

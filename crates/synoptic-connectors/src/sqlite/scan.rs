@@ -7,13 +7,17 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::common::Statistics;
+use datafusion::logical_expr::Expr;
 use futures::StreamExt as _;
 use synoptic_source::{
-    BatchStream, Counted, ErrorKind, PreparedScan, Result, ScanContext, ScanCounters, Snapshot,
-    SourceError,
+    BatchStream, Counted, ErrorKind, Fragment, Narrowed, PreparedScan, Result, ScanContext,
+    ScanCounters, Snapshot, SourceError,
 };
 use tokio::sync::oneshot;
 
+use super::discover::Detail;
+use super::filter;
+use super::select::select;
 use super::snapshot::{Shared, SqliteSnapshot, thread_ended};
 use super::worker::{Answer, Plan, Scan};
 
@@ -21,6 +25,7 @@ use super::worker::{Answer, Plan, Scan};
 #[derive(Debug)]
 pub(super) struct SqliteScan {
     pub shared: Arc<Shared>,
+    pub fragment: Fragment,
     pub plan: Arc<Plan>,
     pub statistics: Statistics,
 }
@@ -41,6 +46,28 @@ impl PreparedScan for SqliteScan {
 
     fn statistics(&self) -> Statistics {
         self.statistics.clone()
+    }
+
+    fn narrowed(&self, conditions: &[Expr]) -> Option<Narrowed> {
+        let mut fragment = self.fragment.clone();
+        // A condition comes before the limit in the text.
+        if fragment.limit.is_some() {
+            return None;
+        }
+        let table = Arc::clone(&fragment.table);
+        let detail = table.detail::<Detail>()?;
+        let mut left = Vec::new();
+        for condition in conditions {
+            match filter::render(condition, &table.schema, detail) {
+                Ok(_) => fragment.filters.push(condition.clone()),
+                Err(reason) => left.push((condition.clone(), reason)),
+            }
+        }
+        let (sql, columns) = select(&fragment, detail).ok()?;
+        let plan = Plan { sql, columns: columns.into(), ..(*self.plan).clone() };
+        let (shared, statistics) = (Arc::clone(&self.shared), self.statistics.clone());
+        let scan = Self { shared, fragment, plan: Arc::new(plan), statistics };
+        Some(Narrowed { scan: Arc::new(scan), left })
     }
 
     fn open(

@@ -1,6 +1,5 @@
 //! The source itself.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,12 +14,12 @@ use synoptic_types::{Reason, SourceName, TableName};
 use tokio::sync::Semaphore;
 
 use super::connection::Connections;
-use super::decode::Wanted;
 use super::discover::{self, Detail, SCHEMA};
-use super::filter::{self, Rendered};
+use super::filter;
 use super::meta::Meta;
 use super::options::Options;
 use super::scan::SqliteScan;
+use super::select::select;
 use super::snapshot::{Shared, SqliteSnapshot};
 use super::statistics;
 use super::worker::Plan;
@@ -45,7 +44,7 @@ impl SqliteSource {
             filters: FilterSupport::Exact,
             functions: SQLITE.functions(),
             limit: true,
-            dynamic_filters: false,
+            dynamic_filters: true,
             parallel_scan: false,
             snapshot: SnapshotKind::Transaction,
         };
@@ -66,53 +65,6 @@ impl SqliteSource {
 
     fn place(&self, table: &TableName) -> impl Fn(SourceError) -> SourceError {
         |error| error.in_source(&self.shared.name).in_table(table)
-    }
-
-    /// The SELECT of a fragment, and the columns it reads.
-    fn select(&self, fragment: &Fragment, detail: &Detail) -> Result<(String, Vec<Wanted>)> {
-        let table = &fragment.table;
-        let mut conditions = Vec::with_capacity(fragment.filters.len());
-        let mut read = fragment.projection.clone();
-        let mut filtered = BTreeSet::new();
-        for filter in &fragment.filters {
-            let rendered = filter::render(filter, &table.schema, detail).map_err(|reason| {
-                let message = format!("a filter was handed over that stays here: {reason}");
-                SourceError::internal(message)
-            })?;
-            conditions.push(match rendered {
-                Rendered::Exact(sql) | Rendered::Inexact(sql, _) => sql,
-            });
-            let compared = filter::compared_columns(filter);
-            filtered.extend(compared.iter().filter_map(|name| table.schema.index_of(name).ok()));
-        }
-        // What a filter compares is read and checked even when nobody wants it.
-        read.extend(filtered.into_iter().filter(|column| !fragment.projection.contains(column)));
-        let mut columns = Vec::with_capacity(read.len());
-        for &index in &read {
-            let (Some(field), Some(column)) =
-                (table.schema.fields().get(index), detail.columns.get(index))
-            else {
-                return Err(SourceError::internal(format!("there is no column {index}")));
-            };
-            let (name, declared) = (column.name.clone(), column.declared.clone());
-            let (kind, nullable) = (column.kind, field.is_nullable());
-            columns.push(Wanted { name, declared, kind, nullable });
-        }
-
-        let list = columns.iter().map(|column| SQLITE.quote_identifier(&column.name));
-        let list = list.collect::<Vec<_>>().join(", ");
-        let list = if list.is_empty() { "1".to_owned() } else { list };
-        let name = SQLITE.quote_identifier(&table.name().name);
-        let mut sql = format!("SELECT {list} FROM \"{SCHEMA}\".{name}");
-        if !conditions.is_empty() {
-            sql.push_str(" WHERE ");
-            sql.push_str(&conditions.join(" AND "));
-        }
-        if let Some(limit) = fragment.limit {
-            // More than SQLite can count is all.
-            sql.push_str(&format!(" LIMIT {}", i64::try_from(limit).unwrap_or(i64::MAX)));
-        }
-        Ok((sql, columns))
     }
 }
 
@@ -215,7 +167,7 @@ impl Source for SqliteSource {
         super::scan::own(Arc::clone(snapshot), &self.shared)?;
         let table = Arc::clone(&fragment.table);
         let detail = self.detail(&table)?;
-        let (sql, columns) = self.select(&fragment, detail).map_err(self.place(table.name()))?;
+        let (sql, columns) = select(&fragment, detail).map_err(self.place(table.name()))?;
         let schema = fragment.schema();
         // Only an estimate: a table that is gone by now is reported by the scan itself.
         let known = self.statistics(&table).await;
@@ -238,6 +190,6 @@ impl Source for SqliteSource {
             rowid: detail.rowid,
         };
         let shared = Arc::clone(&self.shared);
-        Ok(Arc::new(SqliteScan { shared, plan: Arc::new(plan), statistics }))
+        Ok(Arc::new(SqliteScan { shared, fragment, plan: Arc::new(plan), statistics }))
     }
 }

@@ -27,7 +27,7 @@ use crate::sql::{Dialect as _, SQLITE};
 const STEPS_BETWEEN_CHECKS: i32 = 4000;
 
 /// What a scan reads and how.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Plan {
     pub source: SourceName,
     pub table: TableName,

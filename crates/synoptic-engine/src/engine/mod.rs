@@ -284,6 +284,10 @@ fn base_state(config: &EngineConfig, runtime: &Arc<RuntimeEnv>) -> SessionState 
     let options = session.options_mut();
     // 0.05 is a decimal, as in PostgreSQL: money stays exact.
     options.sql_parser.parse_float_as_decimal = true;
+    // The keys of a small build side go to the other side's source, one by one up to here. The
+    // size bounds what is kept of the keys before equal ones are put together.
+    options.optimizer.hash_join_inlist_pushdown_max_distinct_values = 10_000;
+    options.optimizer.hash_join_inlist_pushdown_max_size = 512 << 10;
     // now() is a moment and not a wall-clock reading.
     options.execution.time_zone = Some("UTC".to_owned());
     let mut rules = Analyzer::new().rules;

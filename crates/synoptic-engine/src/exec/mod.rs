@@ -1,8 +1,11 @@
 //! The one remote operator.
 
 mod cooperate;
+mod join_keys;
+mod late;
 mod remote_scan;
 mod replay;
 
 pub(crate) use cooperate::yielding_joins;
+pub(crate) use late::{LateRecord, knowing_joins};
 pub(crate) use remote_scan::{RemoteScanExec, replaying_recursions};

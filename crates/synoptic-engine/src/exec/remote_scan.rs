@@ -20,20 +20,24 @@ use datafusion::physical_plan::filter_pushdown::{
     ChildPushdownResult, FilterPushdownPhase, FilterPushdownPropagation, PushedDown,
 };
 use datafusion::physical_plan::metrics::{
-    BaselineMetrics, Count, ExecutionPlanMetricsSet, Metric, MetricValue, MetricsSet,
+    BaselineMetrics, Count, ExecutionPlanMetricsSet, Metric, MetricValue, MetricsSet, Time,
 };
 use datafusion::physical_plan::recursive_query::RecursiveQueryExec;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
 };
-use futures::Stream;
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use synoptic_catalog::SourceEntry;
-use synoptic_source::{BatchStream, PreparedScan, ScanContext, SourceError};
+use synoptic_source::{BatchStream, PreparedScan, ScanContext, Snapshot, SourceError};
 use synoptic_types::Reason;
 
-use crate::scope::{ScanRecord, Scope};
+use crate::scope::{ScanRecord, Scope, shortened};
 
+use super::late::{Decision, JoinKeys};
 use super::replay::Replay;
+
+/// Longer texts of what came up at run time are cut.
+const SHOWN_TEXT: usize = 500;
 
 /// Reads one prepared fragment from its source.
 #[derive(Clone)]
@@ -46,6 +50,8 @@ pub(crate) struct RemoteScanExec {
     kept: Vec<(String, Reason)>,
     /// Filters that joins above make while they run.
     dynamic_filters: Vec<Arc<dyn PhysicalExpr>>,
+    /// What is made of those that joins make.
+    join_keys: Arc<JoinKeys>,
     /// Keeps what was read, inside a recursive query.
     replay: Option<Replay>,
     properties: Arc<PlanProperties>,
@@ -92,10 +98,18 @@ impl RemoteScanExec {
             counters: Arc::clone(&self.record.counters),
         };
         let snapshot = self.scope.snapshot(&self.entry);
-        let batches = self
-            .prepared
-            .open(partition, snapshot, context)
-            .map_err(|error| placed(error, &self.record))?;
+        let waits = !self.dynamic_filters.is_empty()
+            && self.join_keys.are_expected()
+            && self.prepared.narrowed(&[]).is_some();
+        let batches = if waits {
+            let scan = self.clone();
+            let opening = async move { scan.open_narrowed(partition, snapshot, context).await };
+            stream::once(opening).try_flatten().boxed()
+        } else {
+            self.prepared
+                .open(partition, snapshot, context)
+                .map_err(|error| placed(error, &self.record))?
+        };
         Ok(Box::pin(RemoteStream {
             batches,
             schema: self.prepared.schema(),
@@ -103,6 +117,29 @@ impl RemoteScanExec {
             record: Arc::clone(&self.record),
             metrics: BaselineMetrics::new(&self.metrics, partition),
         }))
+    }
+
+    /// Opens a partition with the keys that joins have collected.
+    async fn open_narrowed(
+        &self,
+        partition: usize,
+        snapshot: Arc<dyn Snapshot>,
+        context: ScanContext,
+    ) -> std::result::Result<BatchStream, SourceError> {
+        let keys =
+            self.join_keys.decide(&self.dynamic_filters, &self.prepared, &self.scope.statement);
+        let (decision, record) = keys.await;
+        // Every partition says the same.
+        let _ = self.record.late.set(record.clone());
+        match decision {
+            Decision::AsPlanned => self.prepared.open(partition, snapshot, context),
+            Decision::Narrowed(scan) => scan.open(partition, snapshot, context),
+            Decision::Nothing => Ok(stream::empty().boxed()),
+        }
+    }
+
+    pub(super) fn join_keys(&self) -> &JoinKeys {
+        &self.join_keys
     }
 
     pub(crate) fn new(
@@ -125,6 +162,7 @@ impl RemoteScanExec {
             record,
             kept,
             dynamic_filters: Vec::new(),
+            join_keys: Arc::default(),
             replay: None,
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
@@ -188,6 +226,16 @@ impl ExecutionPlan for RemoteScanExec {
         bytes.add(usize::try_from(self.record.counters.bytes()).unwrap_or(usize::MAX));
         let value = MetricValue::Count { name: "remote_bytes".into(), count: bytes };
         metrics.push(Arc::new(Metric::new(value, None)));
+        if let Some(late) = self.record.late.get() {
+            let keys = Count::new();
+            keys.add(late.keys);
+            let value = MetricValue::Count { name: "join_keys".into(), count: keys };
+            metrics.push(Arc::new(Metric::new(value, None)));
+            let waited = Time::new();
+            waited.add_duration(late.waited);
+            let value = MetricValue::Time { name: "join_keys_wait".into(), time: waited };
+            metrics.push(Arc::new(Metric::new(value, None)));
+        }
         Some(metrics)
     }
 
@@ -256,8 +304,16 @@ impl DisplayAs for RemoteScanExec {
             self.record.remote_text.replace('\n', "; "),
         )?;
         if !self.dynamic_filters.is_empty() {
-            let filters: Vec<_> = self.dynamic_filters.iter().map(ToString::to_string).collect();
+            // Lists of keys can have thousands.
+            let filters = self.dynamic_filters.iter();
+            let filters: Vec<_> = filters.map(|f| shortened(&f.to_string(), SHOWN_TEXT)).collect();
             write!(f, ", dynamic_filters=[{}]", filters.join(", "))?;
+        }
+        if let Some(late) = self.record.late.get() {
+            write!(f, ", join_keys=[{}]", late.note)?;
+            if let Some(text) = &late.text {
+                write!(f, ", sent=[{}]", shortened(text, SHOWN_TEXT).replace('\n', "; "))?;
+            }
         }
         if !self.kept.is_empty() {
             let kept: Vec<_> =

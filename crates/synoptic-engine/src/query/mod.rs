@@ -167,7 +167,8 @@ pub struct ScanReceipt {
     pub rows: u64,
     /// Bytes that left the source.
     pub bytes: u64,
-    /// The exact text sent to the source.
+    /// The text sent to the source, with the keys that joins added while the statement ran; a
+    /// text of thousands of keys is cut in the middle.
     pub remote_text: String,
 }
 

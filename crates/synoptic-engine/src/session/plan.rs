@@ -22,7 +22,7 @@ use uuid::Uuid;
 use crate::catalog::StatementCatalogs;
 use crate::engine::hints;
 use crate::error::{Error, Result, timed_out};
-use crate::exec::{replaying_recursions, yielding_joins};
+use crate::exec::{knowing_joins, replaying_recursions, yielding_joins};
 use crate::query::{Description, PlannedQuery, QueryRecord, Request, Work, with_deep_stack};
 use crate::scope::Scope;
 use crate::sql::{Command, Parsed, Shown, named_apart, parse, shown_name};
@@ -142,7 +142,9 @@ impl Session {
         let schema = answer_schema(plan.schema(), &names);
         let plan = checked(plan)?;
         let physical = state.query_planner().create_physical_plan(&plan, &state).await?;
-        let physical = yielding_joins(replaying_recursions(physical)?)?;
+        let physical = replaying_recursions(physical)?;
+        knowing_joins(&physical)?;
+        let physical = yielding_joins(physical)?;
         Ok((schema, Work::Plan { plan: physical, context: state.task_ctx() }))
     }
 

@@ -1,0 +1,261 @@
+//! A scan made smaller by the keys of the joins above it, when it is first polled.
+//!
+//! A hash join reads its build side first and asks the other side only then, so its filter is
+//! complete when a scan is polled; only operators that read ahead poll earlier, and then the scan
+//! waits, for a while. Nothing waits for the filters of sorts and aggregates, which are complete
+//! only when the scan has ended.
+
+use std::collections::HashSet;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, Result, ScalarValue, Statistics};
+use datafusion::logical_expr::expr::InList;
+use datafusion::logical_expr::{Expr, lit};
+
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::DynamicFilterPhysicalExpr;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::joins::HashJoinExec;
+use synoptic_source::{PreparedScan, Statement};
+use tokio::sync::OnceCell;
+
+use super::join_keys::{Domain, Keys};
+use super::remote_scan::RemoteScanExec;
+
+/// A join's build side that takes longer is not waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// More keys are not sent one by one.
+const MOST_KEYS: usize = 10_000;
+/// Longer texts are not sent. SQLite's own limit is 1,000,000 bytes.
+const LONGEST_LIST: usize = 512 << 10;
+/// Conditions that keep more than this part of the rows cost more than they save.
+const USEFUL: f64 = 0.8;
+/// A range tells less of what it keeps than a list does.
+const USEFUL_RANGE: f64 = 0.5;
+/// The bytes of a row of unknown width.
+const ASSUMED_WIDTH: f64 = 32.0;
+
+/// What became of a scan.
+#[derive(Debug, Clone)]
+pub(super) enum Decision {
+    /// It is read as it was planned.
+    AsPlanned,
+    /// It is read with more conditions.
+    Narrowed(Arc<dyn PreparedScan>),
+    /// No row of it can match; the source is not asked.
+    Nothing,
+}
+
+/// What EXPLAIN ANALYZE and the receipt say of it.
+#[derive(Debug, Clone)]
+pub(crate) struct LateRecord {
+    /// The text that was sent instead of the planned one.
+    pub(crate) text: Option<String>,
+    /// What was collected and used, and why the rest was not.
+    pub(crate) note: String,
+    pub(crate) keys: usize,
+    pub(crate) waited: Duration,
+}
+
+/// One decision for all partitions of a scan.
+#[derive(Debug, Default)]
+pub(super) struct JoinKeys {
+    /// The filters that hash joins of the plan make, by id; empty in plans that are not ours.
+    joins: OnceLock<HashSet<u64>>,
+    decided: OnceCell<(Decision, LateRecord)>,
+}
+
+/// Tells every scan which of its filters are made by hash joins.
+pub(crate) fn knowing_joins(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
+    let mut joins = HashSet::new();
+    plan.apply(|node| {
+        if node.as_ref().is::<HashJoinExec>() {
+            let produced = node.dynamic_expressions_produced();
+            joins.extend(produced.iter().filter_map(|filter| filter.expression_id()));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    if joins.is_empty() {
+        return Ok(());
+    }
+    plan.apply(|node| {
+        if let Some(scan) = node.as_ref().downcast_ref::<RemoteScanExec>() {
+            // A plan is made once.
+            let _ = scan.join_keys().joins.set(joins.clone());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(())
+}
+
+impl JoinKeys {
+    /// Whether there is anything to wait for.
+    pub(super) fn are_expected(&self) -> bool {
+        self.joins.get().is_some_and(|joins| !joins.is_empty())
+    }
+
+    /// Decides at the first call.
+    pub(super) async fn decide(
+        &self,
+        filters: &[Arc<dyn PhysicalExpr>],
+        prepared: &Arc<dyn PreparedScan>,
+        statement: &Statement,
+    ) -> &(Decision, LateRecord) {
+        self.decided
+            .get_or_init(|| async {
+                let started = Instant::now();
+                let complete = self.wait(filters, statement).await;
+                let waited = started.elapsed();
+                let (decision, mut record) = decide(filters, prepared);
+                if !complete {
+                    record.note.push_str("; a join was not ready in time");
+                }
+                (decision, LateRecord { waited, ..record })
+            })
+            .await
+    }
+
+    /// Waits for the joins' filters; whether they are complete.
+    async fn wait(&self, filters: &[Arc<dyn PhysicalExpr>], statement: &Statement) -> bool {
+        let patience = statement.deadline.map_or(PATIENCE, |at| at.remaining().min(PATIENCE));
+        let all = async {
+            for filter in filters {
+                for made in self.made_by_joins(filter) {
+                    if let Some(made) = made.downcast_ref::<DynamicFilterPhysicalExpr>() {
+                        made.wait_complete().await;
+                    }
+                }
+            }
+        };
+        tokio::time::timeout(patience, all).await.is_ok()
+    }
+
+    fn made_by_joins(&self, filter: &Arc<dyn PhysicalExpr>) -> Vec<Arc<dyn PhysicalExpr>> {
+        let mut found = Vec::new();
+        let walked = filter.apply(|node| {
+            let id = node.expression_id();
+            if node.downcast_ref::<DynamicFilterPhysicalExpr>().is_some()
+                && id.is_some_and(|id| self.joins.get().is_some_and(|joins| joins.contains(&id)))
+            {
+                found.push(Arc::clone(node));
+            }
+            Ok(TreeNodeRecursion::Continue)
+        });
+        debug_assert!(walked.is_ok(), "the closure never fails");
+        found
+    }
+}
+
+fn decide(
+    filters: &[Arc<dyn PhysicalExpr>],
+    prepared: &Arc<dyn PreparedScan>,
+) -> (Decision, LateRecord) {
+    let schema = prepared.schema();
+    let keys = filters.iter().fold(Keys::Any, |all, filter| all.and(Keys::of(filter, &schema)));
+    let record = |note: String, keys| LateRecord { text: None, note, keys, waited: Duration::ZERO };
+    let domains = match keys {
+        Keys::Any => return (Decision::AsPlanned, record("no keys".to_owned(), 0)),
+        Keys::None => return (Decision::Nothing, record("no key: not asked".to_owned(), 0)),
+        Keys::In(domains) => domains,
+    };
+    let statistics = prepared.statistics();
+    let (mut conditions, mut notes, mut collected) = (Vec::new(), Vec::new(), 0);
+    for (index, domain) in domains {
+        let name = schema.field(index).name();
+        collected += domain.values.as_ref().map_or(0, HashSet::len);
+        match condition(name, index, &domain, &statistics) {
+            Ok((condition, note)) => {
+                conditions.push(condition);
+                notes.push(format!("{name}: {note}"));
+            }
+            Err(why) => notes.push(format!("{name} not used: {why}")),
+        }
+    }
+    let narrowed = prepared.narrowed(&conditions);
+    let (scan, left) = match narrowed {
+        Some(narrowed) => (Some(narrowed.scan), narrowed.left),
+        None => (None, Vec::new()),
+    };
+    for (condition, reason) in &left {
+        let columns = condition.column_refs().into_iter().map(|c| c.name.as_str());
+        notes.push(format!("{} stays here: {reason}", columns.collect::<Vec<_>>().join(", ")));
+    }
+    let mut record = record(notes.join("; "), collected);
+    match scan {
+        Some(scan) if left.len() < conditions.len() => {
+            record.text = Some(scan.remote_text().to_owned());
+            (Decision::Narrowed(scan), record)
+        }
+        _ => (Decision::AsPlanned, record),
+    }
+}
+
+/// The condition that a column is in `domain`, when it is worth being sent, and what it is.
+fn condition(
+    name: &str,
+    index: usize,
+    domain: &Domain,
+    statistics: &Statistics,
+) -> std::result::Result<(Expr, String), String> {
+    let known = statistics.column_statistics.get(index);
+    let rows = statistics.num_rows.get_value().map(|rows| *rows as f64);
+    let distinct = known
+        .and_then(|column| column.distinct_count.get_value())
+        .map(|distinct| *distinct as f64)
+        .filter(|distinct| *distinct > 0.0);
+    let column = || Expr::Column(Column::new_unqualified(name));
+    let or_null = |condition: Expr| match domain.nulls {
+        true => condition.or(column().is_null()),
+        false => condition,
+    };
+    // What is saved, if `kept` is the part of the rows that still comes.
+    let worth = |kept: f64, least: f64, bytes: f64| match rows {
+        _ if kept > least => Err(format!("it would keep about {:.0} %", kept.min(1.0) * 100.0)),
+        Some(rows) => {
+            let width =
+                statistics.total_byte_size.get_value().map(|all| *all as f64 / rows.max(1.0));
+            let saved = rows * (1.0 - kept) * width.unwrap_or(ASSUMED_WIDTH).max(1.0);
+            if saved > bytes { Ok(()) } else { Err("it would save less than it says".to_owned()) }
+        }
+        None => Ok(()),
+    };
+    let mut why = "no list of keys".to_owned();
+    if let Some(values) = &domain.values {
+        let bytes: usize = values.iter().map(|value| value.to_string().len() + 10).sum();
+        if values.len() > MOST_KEYS || bytes > LONGEST_LIST {
+            why = format!("{} keys are too many", values.len());
+        } else if values.is_empty() {
+            return Ok((column().is_null(), "only NULL".to_owned()));
+        } else {
+            let kept = distinct.or(rows).map_or(0.0, |all| values.len() as f64 / all.max(1.0));
+            worth(kept, USEFUL, bytes as f64)?;
+            let mut sorted: Vec<ScalarValue> = values.iter().cloned().collect();
+            sorted.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
+            let list = sorted.into_iter().map(lit).collect();
+            let list = Expr::InList(InList::new(Box::new(column()), list, false));
+            return Ok((or_null(list), format!("{} keys", values.len())));
+        }
+    }
+    // Of a range is known how many values it can have, when they are whole numbers or days.
+    let span = domain.low.as_ref().and_then(whole).zip(domain.high.as_ref().and_then(whole));
+    let (Some((low, high)), Some(distinct)) = (span, distinct) else { return Err(why) };
+    let kept = (high.saturating_sub(low).saturating_add(1)).max(0) as f64 / distinct;
+    worth(kept, USEFUL_RANGE, 0.0)?;
+    let (Some(low), Some(high)) = (domain.low.clone(), domain.high.clone()) else {
+        return Err(why);
+    };
+    let range = column().gt_eq(lit(low)).and(column().lt_eq(lit(high)));
+    Ok((or_null(range), "a range".to_owned()))
+}
+
+fn whole(value: &ScalarValue) -> Option<i128> {
+    Some(match value {
+        ScalarValue::Int8(v) => i128::from((*v)?),
+        ScalarValue::Int16(v) => i128::from((*v)?),
+        ScalarValue::Int32(v) | ScalarValue::Date32(v) => i128::from((*v)?),
+        ScalarValue::Int64(v) => i128::from((*v)?),
+        _ => return None,
+    })
+}

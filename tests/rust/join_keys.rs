@@ -1,0 +1,366 @@
+//! The keys a join has collected go to the source of its other side.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use futures::TryStreamExt;
+use serde_json::{Map, Value, json};
+use synoptic_catalog::Host;
+use synoptic_engine::{Engine, EngineConfig, Receipt, Request};
+use synoptic_source::Source;
+use synoptic_tests::postgres::PostgresServer;
+use synoptic_types::{SourceName, SystemClock};
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+/// Two PostgreSQL databases `bank` and `desk` and one SQLite file `notes`.
+struct Three {
+    _server: Arc<PostgresServer>,
+    _folder: TempDir,
+    engine: Arc<Engine>,
+}
+
+fn open(connector: &str, name: &str, options: Value) -> Arc<dyn Source> {
+    let Value::Object(options): Value = options else { panic!("options are a table") };
+    let options: Map<String, Value> = options;
+    synoptic_connectors::open(connector, SourceName::new(name), options, Path::new("/"))
+        .expect("the options are right")
+}
+
+impl Three {
+    async fn new(bank: &str, desk: &str, notes: &str) -> Self {
+        let server = PostgresServer::shared();
+        let mut sources = Vec::new();
+        for (name, setup) in [("bank", bank), ("desk", desk)] {
+            let database = server.create_database().await;
+            let client = server.client(&database).await;
+            client.batch_execute(setup).await.expect("the tables are made");
+            client.batch_execute("ANALYZE").await.expect("they are counted");
+            sources.push(open(
+                "postgres",
+                name,
+                json!({
+                    "url": server.url(&database),
+                    "max_partitions": 3,
+                    "min_partition_size": "256kB",
+                }),
+            ));
+        }
+        let folder = TempDir::new().expect("a temporary folder");
+        let path = folder.path().join("notes.db");
+        let database = rusqlite::Connection::open(&path).expect("a new file");
+        database.execute_batch(notes).expect("valid SQL");
+        database.execute_batch("ANALYZE").expect("it is counted");
+        sources.push(open("sqlite", "notes", json!({ "path": path })));
+        let config = EngineConfig { target_partitions: 3, ..EngineConfig::default() };
+        let engine = Engine::new(config, Host::new(sources), Arc::new(SystemClock));
+        Self { _server: server, _folder: folder, engine: engine.expect("an engine") }
+    }
+
+    async fn run(&self, sql: &str, options: &[(&str, &str)]) -> (Vec<String>, Receipt) {
+        let overrides = options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        let request =
+            Request { sql: sql.to_owned(), overrides: overrides.collect(), ..Request::default() };
+        let work = async {
+            let planned = self.engine.session("test").plan(request).await?;
+            planned.run()?.try_collect::<Vec<RecordBatch>>().await
+        };
+        let batches = timeout(Duration::from_secs(30), work)
+            .await
+            .unwrap_or_else(|_| panic!("it hangs: {sql}"))
+            .unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let latest = self.engine.queries().into_iter().next().expect("it is remembered");
+        (lines(&batches), latest.receipt)
+    }
+
+    async fn rows_read(&self, sql: &str, options: &[(&str, &str)]) -> Vec<(String, u64, String)> {
+        let (_, receipt) = self.run(sql, options).await;
+        let mut scans: Vec<_> = receipt
+            .scans
+            .into_iter()
+            .map(|scan| (format!("{}.{}", scan.source, scan.table), scan.rows, scan.remote_text))
+            .collect();
+        scans.sort();
+        scans
+    }
+}
+
+/// The rows as text, sorted.
+fn lines(batches: &[RecordBatch]) -> Vec<String> {
+    let options = FormatOptions::default().with_null("NULL");
+    let mut lines = Vec::new();
+    for batch in batches {
+        let columns: Vec<_> = batch
+            .columns()
+            .iter()
+            .map(|column| ArrayFormatter::try_new(column, &options).expect("it can be shown"))
+            .collect();
+        lines.extend((0..batch.num_rows()).map(|row| {
+            columns.iter().map(|c| c.value(row).to_string()).collect::<Vec<_>>().join("|")
+        }));
+    }
+    lines.sort();
+    lines
+}
+
+const OFF: [&[(&str, &str)]; 2] = [&[("dynamic_filters", "off")], &[("pushdown", "none")]];
+
+const BANK: &str = "\
+    CREATE TABLE trades AS SELECT i::bigint AS id, (i % 2000)::int AS account, \
+        'S' || i % 500 AS symbol, repeat('x', 60) AS pad FROM generate_series(1, 40000) i; \
+    CREATE TABLE few AS SELECT i::int AS account FROM generate_series(1, 3) i;";
+const DESK: &str = "\
+    CREATE TABLE accounts AS SELECT i::int AS id, (i % 50)::bigint AS desk, 'owner ' || i AS owner \
+        FROM generate_series(0, 1999) i; \
+    CREATE TABLE everybody AS SELECT i::int AS id FROM generate_series(0, 1999) i;";
+const NOTES: &str = "\
+    CREATE TABLE desks (id INTEGER PRIMARY KEY, name TEXT NOT NULL); \
+    INSERT INTO desks SELECT value, 'desk ' || value FROM \
+        (WITH RECURSIVE n (value) AS (SELECT 0 UNION ALL SELECT value + 1 FROM n LIMIT 50) \
+         SELECT value FROM n); \
+    CREATE TABLE remarks (trade INTEGER NOT NULL, symbol TEXT NOT NULL, text TEXT NOT NULL); \
+    INSERT INTO remarks SELECT value, 'S' || (value % 500), 'about ' || value FROM \
+        (WITH RECURSIVE n (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n LIMIT 40000) \
+         SELECT value FROM n);";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_rows_with_a_key_leave_the_source() {
+    let three = Three::new(BANK, DESK, NOTES).await;
+    for (sql, table, all, wanted, text) in [
+        // From SQLite to PostgreSQL, through a cast of the key, and by text.
+        (
+            "SELECT a.id FROM notes.desks d JOIN desk.accounts a ON a.desk = d.id \
+             WHERE d.name = 'desk 7'",
+            "desk.public.accounts",
+            2000,
+            40,
+            "\"desk\" IN (7)",
+        ),
+        (
+            "SELECT t.id FROM bank.few f JOIN bank.trades t ON t.account = f.account",
+            "bank.public.trades",
+            40_000,
+            60,
+            "\"account\" IN (1, 2, 3)",
+        ),
+        // From PostgreSQL to SQLite.
+        (
+            "SELECT r.text FROM desk.accounts a JOIN notes.remarks r ON r.trade = a.id \
+             WHERE a.owner IN ('owner 5', 'owner 6')",
+            "notes.main.remarks",
+            40_000,
+            2,
+            "\"trade\" IN (5, 6)",
+        ),
+        (
+            "SELECT t.id FROM bank.trades t WHERE t.account IN \
+             (SELECT id FROM desk.accounts WHERE owner = 'owner 9')",
+            "bank.public.trades",
+            40_000,
+            20,
+            "\"account\" IN (9)",
+        ),
+        (
+            "SELECT t.id FROM notes.remarks r JOIN bank.trades t \
+             ON t.id = r.trade AND t.symbol = r.symbol WHERE r.text IN ('about 17', 'about 517')",
+            "bank.public.trades",
+            40_000,
+            2,
+            "\"symbol\" IN ('S17'::text)",
+        ),
+    ] {
+        let find = |scans: Vec<(String, u64, String)>| {
+            let found = scans.into_iter().find(|(name, ..)| name == table);
+            found.unwrap_or_else(|| panic!("{table} was not read: {sql}"))
+        };
+        let (answer, _) = three.run(sql, &[]).await;
+        let (_, rows, sent) = find(three.rows_read(sql, &[]).await);
+        assert_eq!(rows, wanted, "{sql}: {sent}");
+        assert!(sent.contains(text), "{sql}: {sent}");
+        for off in OFF {
+            let (_, rows, sent) = find(three.rows_read(sql, off).await);
+            assert_eq!(rows, all, "{sql}");
+            assert!(!sent.contains(" IN ("), "{sent}");
+            assert_eq!(three.run(sql, off).await.0, answer, "{sql}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_go_on_from_source_to_source() {
+    let three = Three::new(BANK, DESK, NOTES).await;
+    let sql = "SELECT t.id FROM notes.desks d JOIN desk.accounts a ON a.desk = d.id \
+               JOIN bank.trades t ON t.account = a.id WHERE d.name = 'desk 7'";
+    let on = three.rows_read(sql, &[]).await;
+    let rows: Vec<_> = on.iter().map(|(name, rows, _)| (name.as_str(), *rows)).collect();
+    let expected =
+        [("bank.public.trades", 800), ("desk.public.accounts", 40), ("notes.main.desks", 1)];
+    assert_eq!(rows, expected, "{on:?}");
+    let (answer, _) = three.run(sql, &[]).await;
+    assert_eq!(answer.len(), 800);
+    assert_eq!(three.run(sql, OFF[0]).await.0, answer);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_used_and_what_is_not_is_shown() {
+    let three = Three::new(BANK, DESK, NOTES).await;
+    let explain = async |sql: &str| {
+        let (lines, _) = three.run(&format!("EXPLAIN ANALYZE {sql}"), &[]).await;
+        lines.join("\n")
+    };
+    let shown =
+        explain("SELECT t.id FROM bank.few f JOIN bank.trades t ON t.account = f.account").await;
+    for part in
+        ["join_keys=[account: 3 keys]", "sent=[/* synoptic", "join_keys_wait=", "join_keys=3"]
+    {
+        assert!(shown.contains(part), "{part} is not in {shown}");
+    }
+    // Keys that keep everything cost more than they save.
+    let all = "SELECT t.id FROM desk.everybody e JOIN bank.trades t ON t.account = e.id";
+    let shown = explain(all).await;
+    assert!(shown.contains("account not used: it would keep about 100 %"), "{shown}");
+    let read = three.rows_read(all, &[]).await;
+    assert_eq!(read[0].1, 40_000, "{read:?}");
+    // Of too many keys, the range is sent when it is known to be narrow.
+    let many = "SELECT t.id FROM notes.remarks r JOIN bank.trades t ON t.id = r.trade \
+                WHERE r.trade <= 12000 AND r.text LIKE 'about%'";
+    let shown = explain(many).await;
+    assert!(shown.contains("join_keys=[id: a range]"), "{shown}");
+    assert_eq!(three.rows_read(many, &[]).await[0].1, 12_000);
+    // No keys, no question.
+    let none = "SELECT t.id FROM desk.accounts e JOIN bank.trades t ON t.account = e.id \
+                WHERE e.owner = 'nobody'";
+    let read = three.rows_read(none, &[]).await;
+    assert_eq!((read[0].0.as_str(), read[0].1), ("bank.public.trades", 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn filters_that_are_complete_only_at_the_end_are_not_waited_for() {
+    let three = Three::new(BANK, DESK, NOTES).await;
+    for (sql, expected) in [
+        ("SELECT id FROM bank.trades ORDER BY id DESC LIMIT 2", "39999 40000"),
+        ("SELECT max(id) FROM bank.trades", "40000"),
+        ("SELECT min(account) FROM bank.trades", "0"),
+        ("SELECT max(trade) FROM notes.remarks", "40000"),
+        ("SELECT trade FROM notes.remarks ORDER BY trade LIMIT 1", "1"),
+        (
+            "SELECT t.id FROM bank.few f JOIN bank.trades t ON t.account = f.account \
+             ORDER BY t.id LIMIT 2",
+            "1 2",
+        ),
+        ("SELECT max(t.id) FROM bank.few f JOIN bank.trades t ON t.account = f.account", "38003"),
+        (
+            "SELECT count(*) FROM (SELECT account, max(id) AS last FROM bank.trades \
+             GROUP BY account) t JOIN bank.few f ON f.account = t.account",
+            "3",
+        ),
+        (
+            "SELECT count(*) FROM (SELECT id, account FROM bank.trades ORDER BY id LIMIT 10) t \
+             JOIN bank.few f ON f.account = t.account",
+            "3",
+        ),
+        (
+            "SELECT count(*) FROM (SELECT id, account FROM bank.trades LIMIT 10) t \
+             LEFT JOIN bank.few f ON f.account = t.account",
+            "10",
+        ),
+        (
+            "SELECT count(*) FROM (SELECT account FROM bank.trades UNION ALL \
+             SELECT id FROM desk.accounts) u JOIN bank.few f ON f.account = u.account",
+            "63",
+        ),
+    ] {
+        let started = std::time::Instant::now();
+        assert_eq!(three.run(sql, &[]).await.0.join(" "), expected, "{sql}");
+        assert!(started.elapsed() < Duration::from_secs(8), "{sql}: {:?}", started.elapsed());
+    }
+}
+
+/// One table of everything that compares differently somewhere.
+const HOSTILE: &str = "\
+    CREATE TABLE t (id int, s smallint, b bigint, f float8, r real, n numeric(12,2), c char(5), \
+        v text, l text COLLATE \"en_US\", d date, ts timestamp, tz timestamptz, u uuid, y bytea, \
+        o bool); \
+    INSERT INTO t VALUES \
+        (1, 1, 9223372036854775807, 'NaN', 'NaN', 0.10, 'a', 'a', 'a', '1969-12-31', \
+         '1969-12-31 23:59:59.999999', '1969-12-31 23:59:59.999999+00', \
+         '00000000-0000-0000-0000-000000000001', '\\x00ff', true), \
+        (2, -32768, -9223372036854775808, '-0.0', '-0.0', -0.10, 'a ', 'a ', 'A', '0001-01-01', \
+         '0001-01-01', '2026-03-29 01:30:00+00', 'ffffffff-ffff-ffff-ffff-ffffffffffff', '', false), \
+        (3, 32767, 0, '0.0', '0.0', 9999999999.99, '', '', 'z', '2024-02-29', \
+         '2024-02-29 12:00', '2024-02-29 12:00+05', NULL, '\\x27', NULL), \
+        (4, 0, 4, 'Infinity', '-Infinity', 0, 'it''s', 'it''s \\ \"q\"', 'é', '9999-12-31', \
+         '2026-11-23', '2026-11-23 00:00+00', '12345678-1234-1234-1234-123456789abc', '\\x5c', true), \
+        (NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_are_the_same_with_and_without() {
+    let hostile = HOSTILE.replace(" COLLATE \"en_US\"", "");
+    // The larger table has each row many times, and others.
+    let bank = format!(
+        "{hostile} CREATE TABLE big AS SELECT t.*, g AS n2 FROM t, generate_series(1, 100) g; \
+         INSERT INTO big SELECT 1000 + i, i % 30000, i, i, i, i, 'c' || i % 90, 'v' || i, 'l' || i, \
+             '2000-01-01'::date + i % 3000, '2000-01-01'::timestamp + i * interval '1 hour', \
+             '2000-01-01'::timestamptz + i * interval '1 hour', NULL, NULL, NULL, i \
+         FROM generate_series(1, 5000) i;"
+    );
+    let notes = "\
+        CREATE TABLE t (id INTEGER, f REAL, v TEXT, d DATE, ts TIMESTAMP, n DECIMAL(12, 2)); \
+        INSERT INTO t VALUES (1, 0.0, 'a', '1969-12-31', '1969-12-31 23:59:59.999999', '0.10'), \
+            (2, -0.0, 'a ', '0001-01-01', '0001-01-01 00:00:00', '-0.10'), \
+            (NULL, NULL, NULL, NULL, NULL, NULL), (4, 1e999, 'A', '9999-12-31', '2026-11-23', '0'); \
+        CREATE TABLE big AS SELECT t.*, value AS n2 FROM t, (WITH RECURSIVE n (value) AS \
+            (SELECT 1 UNION ALL SELECT value + 1 FROM n LIMIT 1000) SELECT value FROM n);";
+    let notes = notes.replace(
+        "CREATE TABLE big AS SELECT",
+        "CREATE TABLE big (id INTEGER, f REAL, v TEXT, d DATE, ts TIMESTAMP, n DECIMAL(12, 2), \
+         n2 INTEGER); INSERT INTO big SELECT",
+    );
+    let three = Three::new(&bank, &hostile, &notes).await;
+    let columns = ["id", "s", "b", "f", "r", "n", "c", "v", "l", "d", "ts", "tz", "u", "y", "o"];
+    let shared = ["id", "f", "v", "d", "ts", "n"];
+    let mut used = 0;
+    for (small, big, columns) in [
+        ("desk.t", "bank.big", &columns[..]),
+        ("notes.t", "bank.big", &shared[..]),
+        ("desk.t", "notes.big", &shared[..]),
+    ] {
+        for column in columns {
+            let on = format!("ON a.{column} = b.{column}");
+            let queries = [
+                format!("SELECT a.id, b.n2 FROM {small} a JOIN {big} b {on}"),
+                format!("SELECT a.id, b.n2 FROM {small} a JOIN {big} b {on} AND a.id = b.id"),
+                format!("SELECT a.id, b.n2 FROM {small} a LEFT JOIN {big} b {on}"),
+                format!("SELECT a.id, b.n2 FROM {small} a RIGHT JOIN {big} b {on}"),
+                format!("SELECT a.id, b.n2 FROM {small} a FULL JOIN {big} b {on}"),
+                format!("SELECT n2 FROM {big} WHERE {column} IN (SELECT {column} FROM {small})"),
+                format!(
+                    "SELECT n2 FROM {big} WHERE {column} NOT IN (SELECT {column} FROM {small} \
+                     WHERE id IS NOT NULL)"
+                ),
+                format!(
+                    "SELECT id FROM {small} WHERE {column} NOT IN (SELECT {column} FROM {big})"
+                ),
+                format!(
+                    "SELECT a.id FROM {small} a WHERE NOT EXISTS (SELECT 1 FROM {big} b \
+                     WHERE a.{column} = b.{column} AND b.n2 > 50)"
+                ),
+                format!(
+                    "SELECT a.id, b.n2 FROM {small} a JOIN {big} b \
+                     ON a.{column} IS NOT DISTINCT FROM b.{column}"
+                ),
+                format!("SELECT a.id, b.n2 FROM {small} a JOIN {big} b {on} WHERE a.id IS NULL"),
+            ];
+            for sql in &queries {
+                let (with, receipt) = three.run(sql, &[]).await;
+                used += usize::from(receipt.scans.iter().any(|s| s.remote_text.contains(" IN (")));
+                let (without, _) = three.run(sql, OFF[0]).await;
+                assert!(with == without, "{sql}: {} and {} rows", with.len(), without.len());
+            }
+        }
+    }
+    assert!(used > 60, "keys were sent {used} times");
+}
