@@ -13,8 +13,10 @@ use arrow::array::{
 use arrow::compute::{concat_batches, sort_to_indices, take_record_batch};
 use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 use arrow::ipc::writer::{FileWriter, StreamWriter};
+use bytes::Bytes;
 use datafusion::common::ScalarValue;
 use datafusion::common::stats::Precision;
+use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::logical_expr::{Expr, Operator, col, lit};
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::file::properties::WriterProperties;
@@ -509,6 +511,63 @@ async fn csv_and_json_values_are_whole_or_an_error_with_their_place() {
     let whole = read(&source, "whole").await.expect("read");
     assert_eq!(whole.column(0).as_primitive::<Int64Type>().value(1), i64::MAX);
     assert_eq!(read(&source, "array").await.expect("read").num_rows(), 2);
+}
+
+async fn compressed(bytes: &[u8], compression: FileCompressionType) -> Vec<u8> {
+    let bytes = Bytes::copy_from_slice(bytes);
+    let plain = futures::stream::once(async { Ok(bytes) }).boxed();
+    let packed = compression.convert_to_compress_stream(plain).expect("it is known");
+    packed.try_collect::<Vec<Bytes>>().await.expect("compressed").concat()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_stream_of_a_compressed_file_is_read() {
+    use FileCompressionType as Kind;
+    let folder = TempDir::new().expect("a folder");
+    let source = local(folder.path());
+    let numbers = |rows: std::ops::Range<i64>| -> String { rows.map(|i| format!("{i}\n")).collect() };
+    let lines = |rows: std::ops::Range<i64>| -> String {
+        rows.map(|i| format!("{{\"x\":{i}}}\n")).collect()
+    };
+    // The second stream begins far behind the bytes that schemas are guessed from.
+    let most = 200_000;
+    for (end, kind) in
+        [("gz", Kind::GZIP), ("bz2", Kind::BZIP2), ("xz", Kind::XZ), ("zst", Kind::ZSTD)]
+    {
+        let csv = [format!("x\n{}", numbers(0..most)), numbers(most..most + 1), String::new()];
+        let json = [lines(0..most), lines(most..most + 1), String::new()];
+        let array = ["[{\"x\":0},".to_owned(), "{\"x\":1}".to_owned(), "]".to_owned()];
+        for (name, parts, rows) in
+            [("c.csv", &csv, most + 1), ("j.ndjson", &json, most + 1), ("a.json", &array, 2)]
+        {
+            let mut whole = Vec::new();
+            for part in parts {
+                whole.extend(compressed(part.as_bytes(), kind).await);
+            }
+            let path = folder.path().join(format!("{name}.{end}"));
+            let table = &name[..1];
+            fs::write(&path, &whole).expect("written");
+            let got = read(&source, table).await.unwrap_or_else(|e| panic!("{name}.{end}: {e}"));
+            let sum: i64 = got.column(0).as_primitive::<Int64Type>().values().iter().sum();
+            assert_eq!((got.num_rows() as i64, sum), (rows, rows * (rows - 1) / 2), "{name}.{end}");
+
+            // What is not a stream, and a stream that is not whole, are errors.
+            let mut garbage = whole.clone();
+            garbage.extend(b"12345678 and so on");
+            let cut = compressed(parts[0].as_bytes(), kind).await;
+            for poison in [garbage, cut[..cut.len() - 6].to_vec()] {
+                fs::write(&path, poison).expect("written");
+                let Err(error) = read(&source, table).await else {
+                    // An array ends with its bracket.
+                    assert_eq!(name, "a.json", "{name}.{end}");
+                    continue;
+                };
+                assert_eq!(error.kind(), ErrorKind::Data, "{error}");
+                assert!(error.to_string().contains(&format!("{name}.{end}")), "{error}");
+            }
+            fs::remove_file(&path).expect("removed");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@
 //! (the [`Source`]), `scan` (a prepared fragment), `read` (one object → batches), and `pinned`
 //! (the store that shows one statement only the objects it has listed, by ETag).
 
+mod compression;
 mod error;
 mod facts;
 mod filters;

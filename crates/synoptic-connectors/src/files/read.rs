@@ -327,7 +327,7 @@ fn arrow_stream(
     stream::once(opened).try_flatten().map_err(Failed::from).boxed()
 }
 
-/// Runs one of DataFusion's file sources over one file.
+/// Runs one of DataFusion's file sources over one file, from which `compression` is taken off.
 fn run(
     reading: &Reading,
     source: Arc<dyn FileSource>,
@@ -343,9 +343,8 @@ fn run(
     let config = FileScanConfigBuilder::new(ObjectStoreUrl::parse(URL)?, source)
         .with_file(file)
         .with_projection_indices(Some(columns))?
-        .with_file_compression_type(compression)
         .build();
-    let store = OneStore(Arc::clone(&reading.store) as Arc<dyn ObjectStore>);
+    let store = OneStore(Arc::new(reading.store.unpacking(compression)));
     let runtime =
         RuntimeEnvBuilder::new().with_object_store_registry(Arc::new(store)).build_arc()?;
     let config_of_session = SessionConfig::new().with_batch_size(reading.batch_size);

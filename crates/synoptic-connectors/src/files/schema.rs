@@ -343,10 +343,9 @@ pub async fn head(
     if object.meta.size == 0 {
         return Ok((Bytes::new(), true));
     }
-    let got = store.get_opts(&object.meta.location, options).await;
+    let got = store.unpacking(compression).get_opts(&object.meta.location, options).await;
     let got = got.map_err(|e| failed(&e.into()))?;
-    let chunks = got.into_stream().map_err(datafusion::error::DataFusionError::from).boxed();
-    let mut chunks = compression.convert_stream(chunks).map_err(|e| failed(&e))?;
+    let mut chunks = got.into_stream().map_err(datafusion::error::DataFusionError::from);
     let mut head = Vec::new();
     while head.len() < most {
         match chunks.next().await {
