@@ -11,19 +11,21 @@ use arrow::array::{
     StringArray,
 };
 use arrow::compute::{concat_batches, sort_to_indices, take_record_batch};
-use arrow::datatypes::{DataType, Int64Type, TimeUnit};
+use arrow::datatypes::{DataType, Float64Type, Int64Type, TimeUnit};
 use arrow::ipc::writer::{FileWriter, StreamWriter};
 use bytes::Bytes;
-use datafusion::common::ScalarValue;
 use datafusion::common::stats::Precision;
+use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
+use datafusion::logical_expr::execution_props::ExecutionProps;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr, Operator, col, lit};
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::file::properties::WriterProperties;
-use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{
     BinaryExpr, Column, DynamicFilterPhysicalExpr, Literal,
 };
+use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStoreExt, PutPayload};
@@ -384,6 +386,75 @@ async fn filters_and_dynamic_filters_skip_bytes() {
     assert!(matches!(source.pushdown(&table, &below), Pushdown::Inexact(_)));
 }
 
+/// The values of `filter` over the column `f` that are left when the source skips what it can, and
+/// when it skips nothing; both checked again, as the engine does.
+async fn kept(source: &Arc<dyn Source>, table: &str, filter: Expr) -> [Vec<f64>; 2] {
+    let table = describe(source, table).await.expect("described");
+    let schema = DFSchema::try_from(Arc::clone(&table.schema)).expect("a schema");
+    let (props, context) = (ExecutionProps::new(), PhysicalPlanningContext::default());
+    let check = create_physical_expr(&filter, &schema, &props, &context).expect("planned");
+    let mut both = [Vec::new(), Vec::new()];
+    for (skips, values) in [true, false].into_iter().zip(&mut both) {
+        let mut fragment = Fragment::table(Arc::clone(&table));
+        if skips && !matches!(source.pushdown(&table, &filter), Pushdown::No(_)) {
+            fragment.filters = vec![filter.clone()];
+        }
+        let got = prepare(source, fragment, 1).await.expect("prepared").all(&[]).await;
+        let got = got.expect("read");
+        let verdict = check.evaluate(&got).expect("checked").into_array(got.num_rows());
+        let verdict = verdict.expect("an array");
+        let left = arrow::compute::filter(got.column(0), verdict.as_boolean()).expect("filtered");
+        values.extend(left.as_primitive::<Float64Type>().values());
+    }
+    both
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nan_of_either_sign_is_one_nan_above_every_number() {
+    let folder = TempDir::new().expect("a folder");
+    // Row groups of two: statistics say 1 to 2 and 10 to 10.
+    let values = vec![1.0, 2.0, 10.0, -f64::NAN, f64::NAN, f64::from_bits(0xFFF0_0000_0000_0001)];
+    let column = Arc::new(Float64Array::from(values)) as ArrayRef;
+    let batch = RecordBatch::try_from_iter([("f", column)]).expect("made");
+    for (file, bytes) in all_formats(&batch) {
+        if !file.ends_with(".ndjson") {
+            let rows_in_group = 2;
+            let bytes =
+                if file.ends_with("parquet") { parquet(&batch, rows_in_group) } else { bytes };
+            fs::write(folder.path().join(file), bytes).expect("written");
+        }
+    }
+    fs::write(folder.path().join("c.csv"), "f\n1\n2\n10\n-nan\nNaN\n-NaN\n").expect("written");
+    let source = local(folder.path());
+    for table in ["p", "c", "a", "s"] {
+        let got = read(&source, table).await.expect(table);
+        let got = got.column(0).as_primitive::<Float64Type>();
+        assert!((3..6).all(|row| got.value(row).to_bits() == f64::NAN.to_bits()), "{table}");
+        for (filter, count) in [
+            (col("f").lt(lit(5.0)), 2),
+            (col("f").lt_eq(lit(1.0)), 1),
+            (col("f").gt(lit(5.0)), 4),
+            (col("f").gt_eq(lit(10.0)), 4),
+            (col("f").eq(lit(10.0)), 1),
+            (col("f").not_eq(lit(10.0)), 5),
+            (col("f").eq(lit(f64::NAN)), 3),
+            (col("f").eq(lit(-f64::NAN)), 0),
+            (col("f").lt(lit(-1e300)), 0),
+            (col("f").between(lit(1.5), lit(20.0)), 2),
+            (col("f").not_between(lit(1.5), lit(20.0)), 4),
+            (!col("f").lt(lit(5.0)), 4),
+            (col("f").in_list(vec![lit(2.0), lit(10.0)], false), 2),
+            (col("f").in_list(vec![lit(2.0), lit(10.0)], true), 4),
+            (lit(5.0).lt(col("f")), 4),
+            (col("f").is_not_null(), 6),
+        ] {
+            let [skipped, whole] = kept(&source, table, filter.clone()).await;
+            assert_eq!(skipped.len(), whole.len(), "{table} {filter}");
+            assert_eq!(whole.len(), count, "{table} {filter}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_replaced_or_removed_while_it_is_read() {
     let folder = TempDir::new().expect("a folder");
@@ -525,7 +596,8 @@ async fn every_stream_of_a_compressed_file_is_read() {
     use FileCompressionType as Kind;
     let folder = TempDir::new().expect("a folder");
     let source = local(folder.path());
-    let numbers = |rows: std::ops::Range<i64>| -> String { rows.map(|i| format!("{i}\n")).collect() };
+    let numbers =
+        |rows: std::ops::Range<i64>| -> String { rows.map(|i| format!("{i}\n")).collect() };
     let lines = |rows: std::ops::Range<i64>| -> String {
         rows.map(|i| format!("{{\"x\":{i}}}\n")).collect()
     };

@@ -13,6 +13,7 @@ use synoptic_source::Pushdown;
 use synoptic_types::Reason;
 
 use super::format::Format;
+use super::nan::has_float;
 use super::source::FilesTable;
 
 /// What the source does with `filter`.
@@ -78,7 +79,7 @@ pub fn dynamic(
             usable = false;
             return Ok(Transformed::no(expr));
         };
-        usable &= !field.data_type().is_floating();
+        usable &= !has_float(field.data_type());
         let moved = Arc::new(PhysicalColumn::new(field.name(), index)) as Arc<dyn PhysicalExpr>;
         Ok(Transformed::new(moved, true, TreeNodeRecursion::Jump))
     });
@@ -115,8 +116,9 @@ fn not_deterministic(filter: &Expr) -> Option<Reason> {
     }
 }
 
-/// Whether statistics that leave NaN out still never drop a row the filter keeps. NaN is above
-/// every number here, so `x > 1` keeps it, and a row group whose numbers end at 1 may hold it.
+/// Whether statistics that leave NaN out still never drop a row the filter keeps. There is one NaN
+/// here, above every number (see `nan`): so `x > 1` keeps it, and a row group whose numbers end at
+/// 1 may hold it; `x < 1`, `x = 1` and `x BETWEEN 0.5 AND 1` never do.
 fn nan_safe(filter: &Expr, schema: &Schema) -> bool {
     let is_float = |expr: &Expr| match expr {
         Expr::Column(column) => {
@@ -160,16 +162,4 @@ fn is_number(expr: &Expr) -> bool {
         _ => return false,
     };
     !number.is_nan() && number != 0.0
-}
-
-fn has_float(data_type: &DataType) -> bool {
-    match data_type {
-        t if t.is_floating() => true,
-        DataType::List(field) | DataType::LargeList(field) | DataType::FixedSizeList(field, _) => {
-            has_float(field.data_type())
-        }
-        DataType::Struct(fields) => fields.iter().any(|field| has_float(field.data_type())),
-        DataType::Map(field, _) => has_float(field.data_type()),
-        _ => false,
-    }
 }

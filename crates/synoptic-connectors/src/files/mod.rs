@@ -12,6 +12,7 @@ mod filters;
 mod format;
 mod layout;
 mod location;
+mod nan;
 mod options;
 mod partitions;
 mod pinned;

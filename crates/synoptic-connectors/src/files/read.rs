@@ -40,7 +40,7 @@ use super::layout::Object;
 use super::location::Location;
 use super::pinned::{PinnedStore, Pins};
 use super::source::FilesTable;
-use super::{schema, text};
+use super::{nan, schema, text};
 
 /// An Arrow file is read in pieces of this size, in bytes, because its reader holds a piece whole.
 const ARROW_PIECE: i64 = 8 << 20;
@@ -157,9 +157,11 @@ fn parquet(reading: &Arc<Reading>, file: PartitionedFile) -> Result<Batches, Fai
     let schema = Arc::clone(&reading.schema);
     let plain = FileCompressionType::UNCOMPRESSED;
     let batches = run(reading, Arc::new(source), file, reading.projection.clone(), plain)?;
-    let batches = batches.map_err(Failed::from).and_then(move |batch| {
-        let named = with_schema(&schema, batch.columns().to_vec(), batch.num_rows());
-        std::future::ready(named.map_err(Failed::from))
+    let batches = batches.map(move |batch| {
+        let batch = batch?;
+        let columns = batch.columns().iter().map(nan::one_nan).collect::<Result<_, _>>();
+        let columns = columns.map_err(DataFusionError::from)?;
+        Ok(with_schema(&schema, columns, batch.num_rows())?)
     });
     Ok(batches.boxed())
 }
@@ -469,20 +471,22 @@ impl Placed {
         rows_before: usize,
     ) -> Result<ArrayRef, Failed> {
         let (rows, data_type) = (batch.num_rows(), field.data_type());
+        let made = |array: ArrayRef| Ok(nan::one_nan(&array).map_err(DataFusionError::from)?);
         match origin {
             Origin::Missing => Ok(new_null_array(data_type, rows)),
-            Origin::Constant(value) => Ok(value.to_array_of_size(rows)?),
+            Origin::Constant(value) => made(value.to_array_of_size(rows)?),
             Origin::File(position) => {
                 let column = batch.column(*position);
-                let made = text::convert(column, data_type, self.null_value.as_deref());
-                made.map_err(|misfit| {
+                let converted = text::convert(column, data_type, self.null_value.as_deref());
+                let converted = converted.map_err(|misfit| {
                     let row = rows_before + misfit.row + 1;
                     // In the middle of a file the lines before are not known.
                     let place = if self.whole { format!(" in line {row}") } else { String::new() };
                     let message = format!("'{}'{place} is not a {data_type}", misfit.value);
                     debug_assert!(self.names.contains(field.name()));
-                    error::data(&self.shown, message).in_column(field.name().clone()).into()
-                })
+                    error::data(&self.shown, message).in_column(field.name().clone())
+                });
+                made(converted?)
             }
         }
     }
