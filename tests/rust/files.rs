@@ -379,6 +379,10 @@ async fn filters_and_dynamic_filters_skip_bytes() {
     let got = joined.all(&[dynamic]).await.expect("read");
     assert!((3000..20_000).contains(&got.num_rows()), "{}", got.num_rows());
 
+    // What may overflow is decided by the engine, which says so.
+    let sum = (col("id") + lit(i64::MAX)).lt(lit(0_i64));
+    assert!(matches!(source.pushdown(&table, &sum), Pushdown::No(_)));
+
     // Statistics leave NaN out, and NaN is above every number.
     let above = col("price").gt(lit(5.0));
     assert!(matches!(source.pushdown(&table, &above), Pushdown::No(_)));
@@ -407,6 +411,32 @@ async fn kept(source: &Arc<dyn Source>, table: &str, filter: Expr) -> [Vec<f64>;
         values.extend(left.as_primitive::<Float64Type>().values());
     }
     both
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_that_may_overflow_chooses_no_files() {
+    let folder = TempDir::new().expect("a folder");
+    for p in [1, 2] {
+        fs::create_dir_all(folder.path().join(format!("t/p={p}"))).expect("made");
+        fs::write(folder.path().join(format!("t/p={p}/a.csv")), "x\n1\n").expect("written");
+    }
+    let source = local(folder.path());
+    let table = describe(&source, "t").await.expect("described");
+    let exact = |filter: Expr| matches!(source.pushdown(&table, &filter), Pushdown::Exact);
+    assert!(exact(col("p").gt(lit(1_i64))) && exact(col("p").in_list(vec![lit(1_i64)], false)));
+    let most = || lit(9_223_372_036_854_775_806_i64);
+    for filter in [
+        (col("p") + most()).lt(lit(0_i64)),
+        (col("p") * most()).lt(lit(0_i64)),
+        (col("p") - most()).lt(lit(0_i64)).or(col("p").eq(lit(1_i64))),
+        Expr::Negative(Box::new(col("p"))).lt(lit(0_i64)),
+        (most() / col("p")).lt(lit(0_i64)),
+    ] {
+        let Pushdown::No(reason) = source.pushdown(&table, &filter) else {
+            panic!("{filter} is left to the engine");
+        };
+        assert!(reason.to_string().contains("overflows"), "{reason}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -28,6 +28,11 @@ pub fn classify(table: &FilesTable, filter: &Expr) -> Pushdown {
     if let Some(unknown) = columns.iter().find(|c| table.schema.index_of(&c.name).is_err()) {
         return Pushdown::No(Reason::NotCapable(format!("the unknown column {}", unknown.name)));
     }
+    if computes(filter) {
+        return Pushdown::No(Reason::DifferentMeaning(
+            "arithmetic that overflows is an error only in the engine".to_owned(),
+        ));
+    }
     if columns.iter().all(|column| table.is_partition(&column.name)) {
         return Pushdown::Exact;
     }
@@ -114,6 +119,21 @@ fn not_deterministic(filter: &Expr) -> Option<Reason> {
         Ok(_) => reason,
         Err(error) => Some(Reason::NotCapable(error.strip_backtrace())),
     }
+}
+
+/// Whether `filter` computes with numbers: here that would wrap where the engine fails.
+fn computes(filter: &Expr) -> bool {
+    use Operator::{Divide, Minus, Modulo, Multiply, Plus};
+    let found = filter.exists(|expr| {
+        Ok(match expr {
+            Expr::Negative(_) => true,
+            Expr::BinaryExpr(BinaryExpr { op, .. }) => {
+                matches!(op, Plus | Minus | Multiply | Divide | Modulo)
+            }
+            _ => false,
+        })
+    });
+    found.unwrap_or(true)
 }
 
 /// Whether statistics that leave NaN out still never drop a row the filter keeps. There is one NaN
