@@ -614,6 +614,112 @@ async fn csv_and_json_values_are_whole_or_an_error_with_their_place() {
     assert_eq!(read(&source, "array").await.expect("read").num_rows(), 2);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_declared_type_never_cuts_a_value() {
+    let folder = TempDir::new().expect("a folder");
+    let nanos = DataType::Timestamp(TimeUnit::Nanosecond, None);
+    let column = |array: ArrayRef, to: &DataType| arrow::compute::cast(&array, to).expect("cast");
+    let whole = || Arc::new(Int64Array::from(vec![1])) as ArrayRef;
+    let small = column(whole(), &DataType::Int32);
+    let batch = RecordBatch::try_from_iter([
+        ("f", Arc::new(Float64Array::from(vec![1.7])) as ArrayRef),
+        ("ts", column(whole(), &nanos)),
+        ("n", Arc::clone(&small)),
+        ("s", column(whole(), &DataType::Timestamp(TimeUnit::Second, None))),
+    ]);
+    let batch = batch.expect("made");
+    for (file, bytes) in [("p.parquet", parquet(&batch, 10)), ("a.arrow", arrow_file(&batch))] {
+        fs::write(folder.path().join(file), bytes).expect("written");
+        for (column, declared) in [
+            ("f", "bigint"),
+            ("f", "decimal(10, 1)"),
+            ("f", "real"),
+            ("ts", "timestamp"),
+            ("ts", "date"),
+            ("s", "date"),
+            ("n", "smallint"),
+            ("n", "decimal(10, 1)"),
+        ] {
+            let options = json!({ "location": ".", "tables": {
+                "t": { "path": file, "schema": { column: declared } } } });
+            let error = read(&source(folder.path(), options), "t").await.expect_err(declared);
+            assert_eq!(error.kind(), ErrorKind::Data, "{error}");
+            let text = error.to_string();
+            assert!(text.contains(file) && text.contains(&format!("column {column}")), "{text}");
+        }
+        for (column, declared) in [("n", "bigint"), ("n", "decimal(12, 2)"), ("n", "double")] {
+            let options = json!({ "location": ".", "tables": {
+                "t": { "path": file, "schema": { column: declared, "s": "timestamp" } } } });
+            let got = read(&source(folder.path(), options), "t").await.expect(declared);
+            let got = arrow::compute::cast(got.column(2), &DataType::Int32).expect("cast");
+            assert_eq!(&got, &small, "{file} {declared}");
+        }
+    }
+
+    // A file that was not looked into when the table was described.
+    fs::create_dir(folder.path().join("many")).expect("made");
+    for (i, array) in [whole(), Arc::new(Float64Array::from(vec![1.7])) as ArrayRef, whole()]
+        .into_iter()
+        .enumerate()
+    {
+        let batch = RecordBatch::try_from_iter([("v", array)]).expect("made");
+        let path = folder.path().join(format!("many/{i}.parquet"));
+        fs::write(path, parquet(&batch, 10)).expect("written");
+    }
+    let options = json!({ "location": ".", "schema_files": 2, "tables": { "many": {} } });
+    let error = read(&source(folder.path(), options), "many").await.expect_err("1.7 is cut");
+    assert!(error.to_string().contains("many/1.parquet"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_are_dates_times_and_numbers_or_an_error_with_their_place() {
+    let folder = TempDir::new().expect("a folder");
+    let cases = [
+        ("d.csv", "x\n2024-01-05\n2024-01-05 23:59:59\n", "date"),
+        ("o.csv", "x\n2024-01-05\n2024-01-05T01:00:00+05:00\n", "date"),
+        ("f.csv", "x\n1.5\n1e400\n", "double"),
+        ("z.csv", "x\n2024-01-05 12:00:00\n2024-01-05 12:00:00+02:00\n", "timestamp"),
+        ("j.ndjson", "{\"x\":\"2024-01-05\"}\n{\"x\":\"2024-01-05 23:59:59\"}\n", "date"),
+        ("k.ndjson", "{\"x\":1.5}\n{\"x\":1e400}\n", "double"),
+    ];
+    for (file, text, declared) in cases {
+        fs::write(folder.path().join(file), text).expect("written");
+        let options = json!({ "location": ".", "tables": {
+            "t": { "path": file, "schema": { "x": declared } } } });
+        let error = read(&source(folder.path(), options), "t").await.expect_err(file);
+        assert_eq!(error.kind(), ErrorKind::Data, "{error}");
+        let text = error.to_string();
+        assert!(text.contains(file) && text.contains("column x"), "{text}");
+        assert!(text.contains(if file.ends_with("csv") { "line 3" } else { "line 2" }), "{text}");
+    }
+    // A type that was guessed from the first rows holds for the others.
+    let text = format!("x\n{}2024-01-05 23:59:59\n", "2024-01-05\n".repeat(2000));
+    fs::write(folder.path().join("g.csv"), text).expect("written");
+    let error = read(&local(folder.path()), "g").await.expect_err("a time of day");
+    assert!(error.to_string().contains("line 2002"), "{error}");
+
+    for (value, declared, fits) in [
+        ("1.239", "decimal(5, 2)", false),
+        ("1.23", "decimal(5, 2)", true),
+        ("2024-01-05 23:59:59", "date", false),
+        ("2024-01-05", "date", true),
+        ("1e400", "double", false),
+    ] {
+        let folder = TempDir::new().expect("a folder");
+        fs::create_dir_all(folder.path().join(format!("t/p={value}"))).expect("made");
+        fs::write(folder.path().join(format!("t/p={value}/a.csv")), "x\n1\n").expect("written");
+        let options = json!({ "location": ".", "tables": {
+            "t": { "partition_types": { "p": declared } } } });
+        match read(&source(folder.path(), options), "t").await {
+            Ok(got) => assert!(fits && got.num_rows() == 1, "{value} {declared}"),
+            Err(error) => {
+                assert!(!fits && error.kind() == ErrorKind::Data, "{value} {declared}: {error}");
+                assert!(error.to_string().contains(value), "{error}");
+            }
+        }
+    }
+}
+
 async fn compressed(bytes: &[u8], compression: FileCompressionType) -> Vec<u8> {
     let bytes = Bytes::copy_from_slice(bytes);
     let plain = futures::stream::once(async { Ok(bytes) }).boxed();

@@ -21,6 +21,7 @@ mod scan;
 mod schema;
 mod source;
 mod text;
+mod widening;
 
 use std::sync::Arc;
 

@@ -40,7 +40,8 @@ use super::layout::Object;
 use super::location::Location;
 use super::pinned::{PinnedStore, Pins};
 use super::source::FilesTable;
-use super::{nan, schema, text};
+use super::text::Misfit;
+use super::{nan, schema, text, widening};
 
 /// An Arrow file is read in pieces of this size, in bytes, because its reader holds a piece whole.
 const ARROW_PIECE: i64 = 8 << 20;
@@ -128,14 +129,22 @@ async fn open(reading: Arc<Reading>, file: PartitionedFile) -> Result<Batches, F
         return Err(SourceError::internal("a file that is not part of the statement").into());
     };
     match reading.table.format {
-        Format::Parquet => parquet(&reading, file),
+        Format::Parquet => parquet(&reading, file, &object).await,
         Format::Csv => csv(reading, file, object).await,
         Format::Json => json(reading, file, object).await,
         Format::Arrow => arrow(reading, file, object).await,
     }
 }
 
-fn parquet(reading: &Arc<Reading>, file: PartitionedFile) -> Result<Batches, Failed> {
+async fn parquet(
+    reading: &Arc<Reading>,
+    file: PartitionedFile,
+    object: &Object,
+) -> Result<Batches, Failed> {
+    // Not every file was looked into when the table was described.
+    let footer = reading.footers.get(&reading.store, object).await?;
+    let own = schema::parquet_columns(&footer, object, &reading.location)?;
+    widening::check(&own, &reading.table.file_schema, &object.shown)?;
     let mut options = TableParquetOptions::default();
     options.global.enable_page_index = true;
     options.global.pruning = true;
@@ -251,6 +260,7 @@ async fn arrow(
     let (head, _) =
         schema::head(store, location, &object, Format::Arrow, schema::ARROW_MAGIC.len()).await?;
     let own = schema::arrow_schema(store, &object, location).await?;
+    widening::check(&own, &reading.table.file_schema, &object.shown)?;
     let names: Vec<String> = own.fields().iter().map(|field| field.name().clone()).collect();
     let placed = Placed::new(&reading, &file, &names);
     let columns = placed.file_columns();
@@ -382,6 +392,7 @@ struct Placed {
     null_value: Option<String>,
     shown: String,
     whole: bool,
+    json: bool,
 }
 
 enum Origin {
@@ -427,6 +438,7 @@ impl Placed {
             null_value: None,
             shown: shown.unwrap_or_default(),
             whole: file.range.as_ref().is_none_or(|range| range.start == 0),
+            json: reading.table.format == Format::Json,
         }
     }
 
@@ -478,6 +490,12 @@ impl Placed {
             Origin::File(position) => {
                 let column = batch.column(*position);
                 let converted = text::convert(column, data_type, self.null_value.as_deref());
+                let converted = converted.and_then(|array| match text::infinite(&array) {
+                    Some(row) if self.json => {
+                        Err(Misfit { row, value: "a number too large".into() })
+                    }
+                    _ => Ok(array),
+                });
                 let converted = converted.map_err(|misfit| {
                     let row = rows_before + misfit.row + 1;
                     // In the middle of a file the lines before are not known.
