@@ -552,6 +552,37 @@ class TestJava:
         prepared.bind(pa.record_batch(values, names=list(names)))
         assert prepared.execute().table.column(0).to_pylist() == [3, 4, 5]
 
+    @pytest.mark.parametrize(("sql", "value"), [
+        ("SELECT count(*) FROM bank.trades WHERE price > ?", pa.array([0.00001])),
+        ("SELECT count(*) FROM bank.trades WHERE price = ?", pa.array(["1.23456"])),
+        ("SELECT count(*) FROM lake.prices WHERE day = ?", pa.array(["2024-01-05 23:59:59"])),
+        ("SELECT count(*) FROM lake.prices WHERE day = ?",
+         pa.array([dt.datetime(2024, 1, 5, 12)], pa.timestamp("us", "UTC"))),
+        ("SELECT count(*) FROM bank.trades WHERE ts = ?", pa.array([999], pa.timestamp("ns", "UTC"))),
+        ("SELECT count(*) FROM bank.kinds WHERE ts = ?", pa.array(["2024-01-05 12:00:00+01:00"])),
+        ("SELECT count(*) FROM bank.kinds WHERE ts = ?", pa.array(["2024-01-05 12:00:00.0000009"])),
+        ("SELECT count(*) FROM bank.kinds WHERE f4 = ?", pa.array([0.1])),
+    ])
+    def test_a_value_that_would_change_is_refused(self, raw, sql, value):
+        prepared = raw.prepare(sql)
+        with pytest.raises(grpc.RpcError, match=r"\[DATA\] parameter \$1: "):
+            prepared.bind(pa.record_batch([value], names=["0"]))
+            prepared.execute()
+
+    @pytest.mark.parametrize(("sql", "value", "want"), [
+        ("SELECT count(*) FROM lake.prices WHERE day = ?", pa.array([dt.date(2024, 1, 5)]), 8),
+        ("SELECT count(*) FROM lake.prices WHERE day = ?", pa.array(["2024-01-05"]), 8),
+        ("SELECT count(*) FROM lake.prices WHERE day = ?",
+         pa.array([dt.datetime(2024, 1, 5)], pa.timestamp("us")), 8),
+        ("SELECT count(*) FROM bank.trades WHERE price < ?", pa.array([0]), 0),
+        ("SELECT count(*) FROM bank.trades WHERE price < ?", pa.array([0.1]), 0),
+        ("SELECT count(*) FROM bank.trades WHERE ts < ?", pa.array([0], pa.timestamp("us", "UTC")), 0),
+    ])
+    def test_everyday_values_are_bound(self, raw, sql, value, want):
+        prepared = raw.prepare(sql)
+        prepared.bind(pa.record_batch([value], names=["0"]))
+        assert prepared.execute().table.column(0).to_pylist() == [want]
+
     def test_bound_values_stay_for_the_next_execution(self, raw):
         prepared = raw.prepare("SELECT ? + 1 AS n")
         prepared.bind(pa.record_batch([pa.array([1], pa.int64())], names=["0"]))

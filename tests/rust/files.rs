@@ -11,17 +11,21 @@ use arrow::array::{
     StringArray,
 };
 use arrow::compute::{concat_batches, sort_to_indices, take_record_batch};
-use arrow::datatypes::{DataType, Int64Type, TimeUnit};
+use arrow::datatypes::{DataType, Float64Type, Int64Type, TimeUnit};
 use arrow::ipc::writer::{FileWriter, StreamWriter};
-use datafusion::common::ScalarValue;
+use bytes::Bytes;
 use datafusion::common::stats::Precision;
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
+use datafusion::logical_expr::execution_props::ExecutionProps;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr, Operator, col, lit};
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::file::properties::WriterProperties;
-use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{
     BinaryExpr, Column, DynamicFilterPhysicalExpr, Literal,
 };
+use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStoreExt, PutPayload};
@@ -375,11 +379,110 @@ async fn filters_and_dynamic_filters_skip_bytes() {
     let got = joined.all(&[dynamic]).await.expect("read");
     assert!((3000..20_000).contains(&got.num_rows()), "{}", got.num_rows());
 
+    // What may overflow is decided by the engine, which says so.
+    let sum = (col("id") + lit(i64::MAX)).lt(lit(0_i64));
+    assert!(matches!(source.pushdown(&table, &sum), Pushdown::No(_)));
+
     // Statistics leave NaN out, and NaN is above every number.
     let above = col("price").gt(lit(5.0));
     assert!(matches!(source.pushdown(&table, &above), Pushdown::No(_)));
     let below = col("price").lt(lit(5.0));
     assert!(matches!(source.pushdown(&table, &below), Pushdown::Inexact(_)));
+}
+
+/// The values of `filter` over the column `f` that are left when the source skips what it can, and
+/// when it skips nothing; both checked again, as the engine does.
+async fn kept(source: &Arc<dyn Source>, table: &str, filter: Expr) -> [Vec<f64>; 2] {
+    let table = describe(source, table).await.expect("described");
+    let schema = DFSchema::try_from(Arc::clone(&table.schema)).expect("a schema");
+    let (props, context) = (ExecutionProps::new(), PhysicalPlanningContext::default());
+    let check = create_physical_expr(&filter, &schema, &props, &context).expect("planned");
+    let mut both = [Vec::new(), Vec::new()];
+    for (skips, values) in [true, false].into_iter().zip(&mut both) {
+        let mut fragment = Fragment::table(Arc::clone(&table));
+        if skips && !matches!(source.pushdown(&table, &filter), Pushdown::No(_)) {
+            fragment.filters = vec![filter.clone()];
+        }
+        let got = prepare(source, fragment, 1).await.expect("prepared").all(&[]).await;
+        let got = got.expect("read");
+        let verdict = check.evaluate(&got).expect("checked").into_array(got.num_rows());
+        let verdict = verdict.expect("an array");
+        let left = arrow::compute::filter(got.column(0), verdict.as_boolean()).expect("filtered");
+        values.extend(left.as_primitive::<Float64Type>().values());
+    }
+    both
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_that_may_overflow_chooses_no_files() {
+    let folder = TempDir::new().expect("a folder");
+    for p in [1, 2] {
+        fs::create_dir_all(folder.path().join(format!("t/p={p}"))).expect("made");
+        fs::write(folder.path().join(format!("t/p={p}/a.csv")), "x\n1\n").expect("written");
+    }
+    let source = local(folder.path());
+    let table = describe(&source, "t").await.expect("described");
+    let exact = |filter: Expr| matches!(source.pushdown(&table, &filter), Pushdown::Exact);
+    assert!(exact(col("p").gt(lit(1_i64))) && exact(col("p").in_list(vec![lit(1_i64)], false)));
+    let most = || lit(9_223_372_036_854_775_806_i64);
+    for filter in [
+        (col("p") + most()).lt(lit(0_i64)),
+        (col("p") * most()).lt(lit(0_i64)),
+        (col("p") - most()).lt(lit(0_i64)).or(col("p").eq(lit(1_i64))),
+        Expr::Negative(Box::new(col("p"))).lt(lit(0_i64)),
+        (most() / col("p")).lt(lit(0_i64)),
+    ] {
+        let Pushdown::No(reason) = source.pushdown(&table, &filter) else {
+            panic!("{filter} is left to the engine");
+        };
+        assert!(reason.to_string().contains("overflows"), "{reason}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nan_of_either_sign_is_one_nan_above_every_number() {
+    let folder = TempDir::new().expect("a folder");
+    // Row groups of two: statistics say 1 to 2 and 10 to 10.
+    let values = vec![1.0, 2.0, 10.0, -f64::NAN, f64::NAN, f64::from_bits(0xFFF0_0000_0000_0001)];
+    let column = Arc::new(Float64Array::from(values)) as ArrayRef;
+    let batch = RecordBatch::try_from_iter([("f", column)]).expect("made");
+    for (file, bytes) in all_formats(&batch) {
+        if !file.ends_with(".ndjson") {
+            let rows_in_group = 2;
+            let bytes =
+                if file.ends_with("parquet") { parquet(&batch, rows_in_group) } else { bytes };
+            fs::write(folder.path().join(file), bytes).expect("written");
+        }
+    }
+    fs::write(folder.path().join("c.csv"), "f\n1\n2\n10\n-nan\nNaN\n-NaN\n").expect("written");
+    let source = local(folder.path());
+    for table in ["p", "c", "a", "s"] {
+        let got = read(&source, table).await.expect(table);
+        let got = got.column(0).as_primitive::<Float64Type>();
+        assert!((3..6).all(|row| got.value(row).to_bits() == f64::NAN.to_bits()), "{table}");
+        for (filter, count) in [
+            (col("f").lt(lit(5.0)), 2),
+            (col("f").lt_eq(lit(1.0)), 1),
+            (col("f").gt(lit(5.0)), 4),
+            (col("f").gt_eq(lit(10.0)), 4),
+            (col("f").eq(lit(10.0)), 1),
+            (col("f").not_eq(lit(10.0)), 5),
+            (col("f").eq(lit(f64::NAN)), 3),
+            (col("f").eq(lit(-f64::NAN)), 0),
+            (col("f").lt(lit(-1e300)), 0),
+            (col("f").between(lit(1.5), lit(20.0)), 2),
+            (col("f").not_between(lit(1.5), lit(20.0)), 4),
+            (!col("f").lt(lit(5.0)), 4),
+            (col("f").in_list(vec![lit(2.0), lit(10.0)], false), 2),
+            (col("f").in_list(vec![lit(2.0), lit(10.0)], true), 4),
+            (lit(5.0).lt(col("f")), 4),
+            (col("f").is_not_null(), 6),
+        ] {
+            let [skipped, whole] = kept(&source, table, filter.clone()).await;
+            assert_eq!(skipped.len(), whole.len(), "{table} {filter}");
+            assert_eq!(whole.len(), count, "{table} {filter}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -509,6 +612,170 @@ async fn csv_and_json_values_are_whole_or_an_error_with_their_place() {
     let whole = read(&source, "whole").await.expect("read");
     assert_eq!(whole.column(0).as_primitive::<Int64Type>().value(1), i64::MAX);
     assert_eq!(read(&source, "array").await.expect("read").num_rows(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_declared_type_never_cuts_a_value() {
+    let folder = TempDir::new().expect("a folder");
+    let nanos = DataType::Timestamp(TimeUnit::Nanosecond, None);
+    let column = |array: ArrayRef, to: &DataType| arrow::compute::cast(&array, to).expect("cast");
+    let whole = || Arc::new(Int64Array::from(vec![1])) as ArrayRef;
+    let small = column(whole(), &DataType::Int32);
+    let batch = RecordBatch::try_from_iter([
+        ("f", Arc::new(Float64Array::from(vec![1.7])) as ArrayRef),
+        ("ts", column(whole(), &nanos)),
+        ("n", Arc::clone(&small)),
+        ("s", column(whole(), &DataType::Timestamp(TimeUnit::Second, None))),
+    ]);
+    let batch = batch.expect("made");
+    for (file, bytes) in [("p.parquet", parquet(&batch, 10)), ("a.arrow", arrow_file(&batch))] {
+        fs::write(folder.path().join(file), bytes).expect("written");
+        for (column, declared) in [
+            ("f", "bigint"),
+            ("f", "decimal(10, 1)"),
+            ("f", "real"),
+            ("ts", "timestamp"),
+            ("ts", "date"),
+            ("s", "date"),
+            ("n", "smallint"),
+            ("n", "decimal(10, 1)"),
+        ] {
+            let options = json!({ "location": ".", "tables": {
+                "t": { "path": file, "schema": { column: declared } } } });
+            let error = read(&source(folder.path(), options), "t").await.expect_err(declared);
+            assert_eq!(error.kind(), ErrorKind::Data, "{error}");
+            let text = error.to_string();
+            assert!(text.contains(file) && text.contains(&format!("column {column}")), "{text}");
+        }
+        for (column, declared) in [("n", "bigint"), ("n", "decimal(12, 2)"), ("n", "double")] {
+            let options = json!({ "location": ".", "tables": {
+                "t": { "path": file, "schema": { column: declared, "s": "timestamp" } } } });
+            let got = read(&source(folder.path(), options), "t").await.expect(declared);
+            let got = arrow::compute::cast(got.column(2), &DataType::Int32).expect("cast");
+            assert_eq!(&got, &small, "{file} {declared}");
+        }
+    }
+
+    // A file that was not looked into when the table was described.
+    fs::create_dir(folder.path().join("many")).expect("made");
+    for (i, array) in [whole(), Arc::new(Float64Array::from(vec![1.7])) as ArrayRef, whole()]
+        .into_iter()
+        .enumerate()
+    {
+        let batch = RecordBatch::try_from_iter([("v", array)]).expect("made");
+        let path = folder.path().join(format!("many/{i}.parquet"));
+        fs::write(path, parquet(&batch, 10)).expect("written");
+    }
+    let options = json!({ "location": ".", "schema_files": 2, "tables": { "many": {} } });
+    let error = read(&source(folder.path(), options), "many").await.expect_err("1.7 is cut");
+    assert!(error.to_string().contains("many/1.parquet"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_are_dates_times_and_numbers_or_an_error_with_their_place() {
+    let folder = TempDir::new().expect("a folder");
+    let cases = [
+        ("d.csv", "x\n2024-01-05\n2024-01-05 23:59:59\n", "date"),
+        ("o.csv", "x\n2024-01-05\n2024-01-05T01:00:00+05:00\n", "date"),
+        ("f.csv", "x\n1.5\n1e400\n", "double"),
+        ("z.csv", "x\n2024-01-05 12:00:00\n2024-01-05 12:00:00+02:00\n", "timestamp"),
+        ("j.ndjson", "{\"x\":\"2024-01-05\"}\n{\"x\":\"2024-01-05 23:59:59\"}\n", "date"),
+        ("k.ndjson", "{\"x\":1.5}\n{\"x\":1e400}\n", "double"),
+    ];
+    for (file, text, declared) in cases {
+        fs::write(folder.path().join(file), text).expect("written");
+        let options = json!({ "location": ".", "tables": {
+            "t": { "path": file, "schema": { "x": declared } } } });
+        let error = read(&source(folder.path(), options), "t").await.expect_err(file);
+        assert_eq!(error.kind(), ErrorKind::Data, "{error}");
+        let text = error.to_string();
+        assert!(text.contains(file) && text.contains("column x"), "{text}");
+        assert!(text.contains(if file.ends_with("csv") { "line 3" } else { "line 2" }), "{text}");
+    }
+    // A type that was guessed from the first rows holds for the others.
+    let text = format!("x\n{}2024-01-05 23:59:59\n", "2024-01-05\n".repeat(2000));
+    fs::write(folder.path().join("g.csv"), text).expect("written");
+    let error = read(&local(folder.path()), "g").await.expect_err("a time of day");
+    assert!(error.to_string().contains("line 2002"), "{error}");
+
+    for (value, declared, fits) in [
+        ("1.239", "decimal(5, 2)", false),
+        ("1.23", "decimal(5, 2)", true),
+        ("2024-01-05 23:59:59", "date", false),
+        ("2024-01-05", "date", true),
+        ("1e400", "double", false),
+    ] {
+        let folder = TempDir::new().expect("a folder");
+        fs::create_dir_all(folder.path().join(format!("t/p={value}"))).expect("made");
+        fs::write(folder.path().join(format!("t/p={value}/a.csv")), "x\n1\n").expect("written");
+        let options = json!({ "location": ".", "tables": {
+            "t": { "partition_types": { "p": declared } } } });
+        match read(&source(folder.path(), options), "t").await {
+            Ok(got) => assert!(fits && got.num_rows() == 1, "{value} {declared}"),
+            Err(error) => {
+                assert!(!fits && error.kind() == ErrorKind::Data, "{value} {declared}: {error}");
+                assert!(error.to_string().contains(value), "{error}");
+            }
+        }
+    }
+}
+
+async fn compressed(bytes: &[u8], compression: FileCompressionType) -> Vec<u8> {
+    let bytes = Bytes::copy_from_slice(bytes);
+    let plain = futures::stream::once(async { Ok(bytes) }).boxed();
+    let packed = compression.convert_to_compress_stream(plain).expect("it is known");
+    packed.try_collect::<Vec<Bytes>>().await.expect("compressed").concat()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_stream_of_a_compressed_file_is_read() {
+    use FileCompressionType as Kind;
+    let folder = TempDir::new().expect("a folder");
+    let source = local(folder.path());
+    let numbers =
+        |rows: std::ops::Range<i64>| -> String { rows.map(|i| format!("{i}\n")).collect() };
+    let lines = |rows: std::ops::Range<i64>| -> String {
+        rows.map(|i| format!("{{\"x\":{i}}}\n")).collect()
+    };
+    // The second stream begins far behind the bytes that schemas are guessed from.
+    let most = 200_000;
+    for (end, kind) in
+        [("gz", Kind::GZIP), ("bz2", Kind::BZIP2), ("xz", Kind::XZ), ("zst", Kind::ZSTD)]
+    {
+        let csv = [format!("x\n{}", numbers(0..most)), numbers(most..most + 1), String::new()];
+        let json = [lines(0..most), lines(most..most + 1), String::new()];
+        let array = ["[{\"x\":0},".to_owned(), "{\"x\":1}".to_owned(), "]".to_owned()];
+        for (name, parts, rows) in
+            [("c.csv", &csv, most + 1), ("j.ndjson", &json, most + 1), ("a.json", &array, 2)]
+        {
+            let mut whole = Vec::new();
+            for part in parts {
+                whole.extend(compressed(part.as_bytes(), kind).await);
+            }
+            let path = folder.path().join(format!("{name}.{end}"));
+            let table = &name[..1];
+            fs::write(&path, &whole).expect("written");
+            let got = read(&source, table).await.unwrap_or_else(|e| panic!("{name}.{end}: {e}"));
+            let sum: i64 = got.column(0).as_primitive::<Int64Type>().values().iter().sum();
+            assert_eq!((got.num_rows() as i64, sum), (rows, rows * (rows - 1) / 2), "{name}.{end}");
+
+            // What is not a stream, and a stream that is not whole, are errors.
+            let mut garbage = whole.clone();
+            garbage.extend(b"12345678 and so on");
+            let cut = compressed(parts[0].as_bytes(), kind).await;
+            for poison in [garbage, cut[..cut.len() - 6].to_vec()] {
+                fs::write(&path, poison).expect("written");
+                let Err(error) = read(&source, table).await else {
+                    // An array ends with its bracket.
+                    assert_eq!(name, "a.json", "{name}.{end}");
+                    continue;
+                };
+                assert_eq!(error.kind(), ErrorKind::Data, "{error}");
+                assert!(error.to_string().contains(&format!("{name}.{end}")), "{error}");
+            }
+            fs::remove_file(&path).expect("removed");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

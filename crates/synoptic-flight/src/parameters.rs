@@ -6,7 +6,7 @@
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Float64Type, Schema, TimeUnit};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use bytes::Bytes;
@@ -97,18 +97,111 @@ fn value(array: ArrayRef, name: &str, wanted: Option<&DataType>) -> Result<Scala
     if array.is_null(0) || array.data_type() == &DataType::Null {
         return ScalarValue::try_from(wanted).map_err(|e| misfit(name, &array, wanted, &e));
     }
+    if let Some(text) =
+        (array.data_type() == &DataType::Utf8).then(|| array.as_string::<i32>().value(0))
+        && let Some(why) = text_would_lose(text, wanted)
+    {
+        return Err(misfit(name, &array, wanted, &why));
+    }
     let cast = |array: &ArrayRef, to: &DataType| {
         cast_with_options(array, to, &CastOptions { safe: false, ..CastOptions::default() })
+            .map_err(|e| misfit(name, array, wanted, &e))
     };
-    let fitted = cast(&array, wanted).map_err(|e| misfit(name, &array, wanted, &e))?;
+    // What a zone does to a timestamp is not a loss; only its unit may be.
+    let array = match (array.data_type(), wanted) {
+        (DataType::Timestamp(unit, _), DataType::Timestamp(_, zone)) => {
+            cast(&array, &DataType::Timestamp(*unit, zone.clone()))?
+        }
+        _ => array,
+    };
+    let fitted = cast(&array, wanted)?;
     if may_lose(array.data_type(), wanted) {
-        let back =
-            cast(&fitted, array.data_type()).map_err(|e| misfit(name, &array, wanted, &e))?;
-        if back.to_data() != array.to_data() {
-            return Err(misfit(name, &array, wanted, &"it would be rounded"));
+        let back = cast(&fitted, array.data_type())?;
+        if !same(&back, &array)? {
+            return Err(misfit(name, &array, wanted, &"it would change on the way"));
         }
     }
+    if wanted.is_floating()
+        && array.data_type() == &DataType::Utf8
+        && becomes_infinite(&array, &fitted)?
+    {
+        return Err(misfit(name, &array, wanted, &"it is too large"));
+    }
     scalar(&fitted)
+}
+
+/// Whether two arrays of one type and one value hold the same value; zero has one sign here.
+fn same(a: &ArrayRef, b: &ArrayRef) -> Result<bool> {
+    if a.data_type().is_floating() {
+        let (a, b) = (wide(a)?, wide(b)?);
+        return Ok(a == b || (a.is_nan() && b.is_nan()));
+    }
+    Ok(a.to_data() == b.to_data())
+}
+
+fn wide(float: &ArrayRef) -> Result<f64> {
+    Ok(arrow::compute::cast(float, &DataType::Float64)?.as_primitive::<Float64Type>().value(0))
+}
+
+/// Whether a text of digits became an infinite number.
+fn becomes_infinite(text: &ArrayRef, number: &ArrayRef) -> Result<bool> {
+    let digits = text.as_string::<i32>().value(0).bytes().any(|b| b.is_ascii_digit());
+    Ok(digits && wide(number)?.is_infinite())
+}
+
+/// Why `text` would be cut or moved when it is read as `wanted`, which the casts do silently.
+fn text_would_lose(text: &str, wanted: &DataType) -> Option<String> {
+    let text = text.trim();
+    match wanted {
+        DataType::Date32 | DataType::Date64 => {
+            let extended = text.starts_with(['+', '-']) && !text.contains([' ', 'T', ':']);
+            let whole = extended || text.len() <= "YYYY-MM-DD".len();
+            (!whole).then(|| "it has a time of day".to_owned())
+        }
+        DataType::Timestamp(unit, zone) => {
+            let clock = text.get("YYYY-MM-DD ".len()..).unwrap_or_default();
+            let end = clock.find(|c: char| !(c.is_ascii_digit() || c == ':' || c == '.'));
+            let (clock, offset) = clock.split_at(end.unwrap_or(clock.len()));
+            let utc = ["", "Z", "UTC", "+00:00", "-00:00", "+0000", "+00"];
+            if zone.is_none() && !utc.iter().any(|utc| offset.trim().eq_ignore_ascii_case(utc)) {
+                return Some("it has an offset from UTC".to_owned());
+            }
+            too_fine(clock, *unit)
+        }
+        DataType::Time32(unit) | DataType::Time64(unit) => too_fine(text, *unit),
+        t if t.is_decimal() => {
+            let scale = match t {
+                DataType::Decimal32(_, scale)
+                | DataType::Decimal64(_, scale)
+                | DataType::Decimal128(_, scale)
+                | DataType::Decimal256(_, scale) => i64::from(*scale),
+                _ => 0,
+            };
+            let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+            let exponent: i64 = exponent.parse::<i32>().ok()?.into();
+            let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+            // The place of the last digit that is not 0, counted from the point.
+            let last = match fraction.trim_end_matches('0').len() as i64 {
+                0 => whole.trim_end_matches('0').len() as i64 - whole.len() as i64,
+                places => places,
+            };
+            (last - exponent > scale)
+                .then(|| format!("it has more than {scale} digits after the point"))
+        }
+        _ => None,
+    }
+}
+
+fn too_fine(clock: &str, unit: TimeUnit) -> Option<String> {
+    let kept = match unit {
+        TimeUnit::Second => 0,
+        TimeUnit::Millisecond => 3,
+        TimeUnit::Microsecond => 6,
+        TimeUnit::Nanosecond => 9,
+    };
+    let (_, fraction) = clock.split_once('.').unwrap_or((clock, ""));
+    let lost = fraction.bytes().take_while(u8::is_ascii_digit).skip(kept).any(|b| b != b'0');
+    lost.then(|| "it is finer than the column".to_owned())
 }
 
 /// The value without wrapping: the member of a union, the value of a dictionary, text as Utf8.
@@ -122,20 +215,13 @@ fn plain(array: ArrayRef) -> Result<ArrayRef> {
     Ok(edge::converted(&array, &data_type)?)
 }
 
-/// Casts that succeed on values they cannot hold.
+/// Casts that succeed on values they cannot hold, and whose way back shows it.
 fn may_lose(from: &DataType, to: &DataType) -> bool {
-    use DataType::{Date32, Date64, Timestamp};
-    let decimal = |t: &DataType| t.is_decimal();
+    use DataType::{Date32, Date64, Time32, Time64, Timestamp};
     match (from, to) {
-        (Timestamp(_, a), Timestamp(_, b)) => a == b,
-        (Timestamp(_, None) | Date64, Date32 | Date64) => true,
-        (DataType::Time32(_) | DataType::Time64(_), DataType::Time32(_) | DataType::Time64(_)) => {
-            true
-        }
-        (from, to) if from.is_integer() || decimal(from) => {
-            to.is_integer() || decimal(to) || (from.is_integer() && to.is_floating())
-        }
-        (from, to) => from.is_floating() && to.is_integer(),
+        (Timestamp(..) | Date32 | Date64, Timestamp(..) | Date32 | Date64) => true,
+        (Timestamp(..) | Date64 | Time32(_) | Time64(_), Time32(_) | Time64(_)) => true,
+        (from, to) => from.is_numeric() && to.is_numeric(),
     }
 }
 

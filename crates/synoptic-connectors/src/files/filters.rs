@@ -1,6 +1,6 @@
 //! What may be done with a filter before a file is opened.
 
-use arrow::datatypes::{DataType, Schema};
+use arrow::datatypes::Schema;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::execution_props::ExecutionProps;
@@ -13,6 +13,7 @@ use synoptic_source::Pushdown;
 use synoptic_types::Reason;
 
 use super::format::Format;
+use super::nan::has_float;
 use super::source::FilesTable;
 
 /// What the source does with `filter`.
@@ -26,6 +27,11 @@ pub fn classify(table: &FilesTable, filter: &Expr) -> Pushdown {
     }
     if let Some(unknown) = columns.iter().find(|c| table.schema.index_of(&c.name).is_err()) {
         return Pushdown::No(Reason::NotCapable(format!("the unknown column {}", unknown.name)));
+    }
+    if computes(filter) {
+        return Pushdown::No(Reason::DifferentMeaning(
+            "arithmetic that overflows is an error only in the engine".to_owned(),
+        ));
     }
     if columns.iter().all(|column| table.is_partition(&column.name)) {
         return Pushdown::Exact;
@@ -78,7 +84,7 @@ pub fn dynamic(
             usable = false;
             return Ok(Transformed::no(expr));
         };
-        usable &= !field.data_type().is_floating();
+        usable &= !has_float(field.data_type());
         let moved = Arc::new(PhysicalColumn::new(field.name(), index)) as Arc<dyn PhysicalExpr>;
         Ok(Transformed::new(moved, true, TreeNodeRecursion::Jump))
     });
@@ -115,8 +121,24 @@ fn not_deterministic(filter: &Expr) -> Option<Reason> {
     }
 }
 
-/// Whether statistics that leave NaN out still never drop a row the filter keeps. NaN is above
-/// every number here, so `x > 1` keeps it, and a row group whose numbers end at 1 may hold it.
+/// Whether `filter` computes with numbers: here that would wrap where the engine fails.
+fn computes(filter: &Expr) -> bool {
+    use Operator::{Divide, Minus, Modulo, Multiply, Plus};
+    let found = filter.exists(|expr| {
+        Ok(match expr {
+            Expr::Negative(_) => true,
+            Expr::BinaryExpr(BinaryExpr { op, .. }) => {
+                matches!(op, Plus | Minus | Multiply | Divide | Modulo)
+            }
+            _ => false,
+        })
+    });
+    found.unwrap_or(true)
+}
+
+/// Whether statistics that leave NaN out still never drop a row the filter keeps. There is one NaN
+/// here, above every number (see `nan`): so `x > 1` keeps it, and a row group whose numbers end at
+/// 1 may hold it; `x < 1`, `x = 1` and `x BETWEEN 0.5 AND 1` never do.
 fn nan_safe(filter: &Expr, schema: &Schema) -> bool {
     let is_float = |expr: &Expr| match expr {
         Expr::Column(column) => {
@@ -160,16 +182,4 @@ fn is_number(expr: &Expr) -> bool {
         _ => return false,
     };
     !number.is_nan() && number != 0.0
-}
-
-fn has_float(data_type: &DataType) -> bool {
-    match data_type {
-        t if t.is_floating() => true,
-        DataType::List(field) | DataType::LargeList(field) | DataType::FixedSizeList(field, _) => {
-            has_float(field.data_type())
-        }
-        DataType::Struct(fields) => fields.iter().any(|field| has_float(field.data_type())),
-        DataType::Map(field, _) => has_float(field.data_type()),
-        _ => false,
-    }
 }

@@ -5,12 +5,14 @@
 //! (the [`Source`]), `scan` (a prepared fragment), `read` (one object → batches), and `pinned`
 //! (the store that shows one statement only the objects it has listed, by ETag).
 
+mod compression;
 mod error;
 mod facts;
 mod filters;
 mod format;
 mod layout;
 mod location;
+mod nan;
 mod options;
 mod partitions;
 mod pinned;
@@ -19,6 +21,7 @@ mod scan;
 mod schema;
 mod source;
 mod text;
+mod widening;
 
 use std::sync::Arc;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use datafusion::common::cast::as_boolean_array;
 use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
@@ -12,9 +12,9 @@ use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext
 use datafusion::physical_expr::create_physical_expr;
 use synoptic_source::{Result, SourceError};
 
-use super::error;
 use super::layout::Object;
 use super::options::ReadOptions;
+use super::{error, nan, text};
 
 /// How Hive writes NULL.
 const HIVE_NULL: &str = "__HIVE_DEFAULT_PARTITION__";
@@ -54,8 +54,13 @@ pub fn values(object: &Object, columns: &[FieldRef]) -> Result<Vec<ScalarValue>>
     let raw = raw_values(object, &names)?;
     let values = raw.into_iter().zip(columns).map(|(raw, field)| match raw {
         None => ScalarValue::try_from(field.data_type()).map_err(|e| e.to_string()),
-        Some(text) => ScalarValue::try_from_string(text.clone(), field.data_type())
-            .map_err(|_| format!("'{text}' in its path is not a {}", field.data_type())),
+        Some(text) => {
+            let one = Arc::new(StringArray::from(vec![text.as_str()])) as ArrayRef;
+            text::convert(&one, field.data_type(), None)
+                .ok()
+                .and_then(|one| ScalarValue::try_from_array(&nan::one_nan(&one).ok()?, 0).ok())
+                .ok_or_else(|| format!("'{text}' in its path is not a {}", field.data_type()))
+        }
     });
     values
         .zip(columns)

@@ -13,6 +13,7 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
@@ -25,6 +26,7 @@ use parking_lot::Mutex;
 use synoptic_source::{ScanCounters, SourceError};
 use tokio::task::spawn_blocking;
 
+use super::compression::{self, Unpacked};
 use super::error;
 use super::layout::{Object, identity};
 use super::location::Location;
@@ -43,12 +45,27 @@ pub struct PinnedStore {
     pins: Pins,
     counters: Arc<ScanCounters>,
     failure: Arc<Mutex<Option<SourceError>>>,
+    /// What is taken off the objects before they are shown.
+    compression: FileCompressionType,
 }
 
 impl PinnedStore {
     /// Shows `pins` of `location`, counting into `counters`.
     pub fn new(location: Arc<Location>, pins: Pins, counters: Arc<ScanCounters>) -> Self {
-        Self { location, pins, counters, failure: Arc::default() }
+        let compression = FileCompressionType::UNCOMPRESSED;
+        Self { location, pins, counters, failure: Arc::default(), compression }
+    }
+
+    /// The same store, which takes `compression` off the objects it shows. They can only be read
+    /// whole, and their size stays that of the compressed bytes.
+    pub fn unpacking(&self, compression: FileCompressionType) -> Self {
+        Self {
+            location: Arc::clone(&self.location),
+            pins: Arc::clone(&self.pins),
+            counters: Arc::clone(&self.counters),
+            failure: Arc::clone(&self.failure),
+            compression,
+        }
     }
 
     /// The first failure since the last call.
@@ -75,6 +92,20 @@ impl PinnedStore {
         move |error| {
             failure.lock().get_or_insert_with(|| error::pinned(&error, &shown, &location));
             error
+        }
+    }
+
+    /// The failure of bytes that cannot be decompressed. What the store said before goes first.
+    fn corrupt(&self, object: &Object) -> impl Fn(std::io::Error) -> Error + Send + 'static {
+        let failure = Arc::clone(&self.failure);
+        let location = Arc::clone(&self.location);
+        let shown = object.shown.clone();
+        move |error| {
+            failure.lock().get_or_insert_with(|| {
+                let why = location.say(&error);
+                error::data(&shown, format!("cannot be decompressed: {why}"))
+            });
+            Error::Generic { store: "files", source: error.into() }
         }
     }
 
@@ -111,6 +142,10 @@ impl ObjectStore for PinnedStore {
             });
         };
         if let Some(range) = &options.range {
+            if self.compression.is_compressed() {
+                let source = "a compressed file has no parts".into();
+                return Err(Error::NotSupported { source });
+            }
             self.check_range(object, range)?;
         }
         options.if_match.clone_from(&object.meta.e_tag);
@@ -127,6 +162,10 @@ impl ObjectStore for PinnedStore {
             GetResultPayload::Stream(stream) => stream,
         };
         let payload = payload.map_err(self.failing(object)).inspect_ok(count).boxed();
+        let payload = match compression::unpack(payload, self.compression) {
+            Unpacked::AsItWas(payload) => payload,
+            Unpacked::Decompressed(payload) => payload.map_err(self.corrupt(object)).boxed(),
+        };
         Ok(GetResult { payload: GetResultPayload::Stream(payload), ..got })
     }
 

@@ -40,7 +40,8 @@ use super::layout::Object;
 use super::location::Location;
 use super::pinned::{PinnedStore, Pins};
 use super::source::FilesTable;
-use super::{schema, text};
+use super::text::Misfit;
+use super::{nan, schema, text, widening};
 
 /// An Arrow file is read in pieces of this size, in bytes, because its reader holds a piece whole.
 const ARROW_PIECE: i64 = 8 << 20;
@@ -128,14 +129,22 @@ async fn open(reading: Arc<Reading>, file: PartitionedFile) -> Result<Batches, F
         return Err(SourceError::internal("a file that is not part of the statement").into());
     };
     match reading.table.format {
-        Format::Parquet => parquet(&reading, file),
+        Format::Parquet => parquet(&reading, file, &object).await,
         Format::Csv => csv(reading, file, object).await,
         Format::Json => json(reading, file, object).await,
         Format::Arrow => arrow(reading, file, object).await,
     }
 }
 
-fn parquet(reading: &Arc<Reading>, file: PartitionedFile) -> Result<Batches, Failed> {
+async fn parquet(
+    reading: &Arc<Reading>,
+    file: PartitionedFile,
+    object: &Object,
+) -> Result<Batches, Failed> {
+    // Not every file was looked into when the table was described.
+    let footer = reading.footers.get(&reading.store, object).await?;
+    let own = schema::parquet_columns(&footer, object, &reading.location)?;
+    widening::check(&own, &reading.table.file_schema, &object.shown)?;
     let mut options = TableParquetOptions::default();
     options.global.enable_page_index = true;
     options.global.pruning = true;
@@ -157,9 +166,11 @@ fn parquet(reading: &Arc<Reading>, file: PartitionedFile) -> Result<Batches, Fai
     let schema = Arc::clone(&reading.schema);
     let plain = FileCompressionType::UNCOMPRESSED;
     let batches = run(reading, Arc::new(source), file, reading.projection.clone(), plain)?;
-    let batches = batches.map_err(Failed::from).and_then(move |batch| {
-        let named = with_schema(&schema, batch.columns().to_vec(), batch.num_rows());
-        std::future::ready(named.map_err(Failed::from))
+    let batches = batches.map(move |batch| {
+        let batch = batch?;
+        let columns = batch.columns().iter().map(nan::one_nan).collect::<Result<_, _>>();
+        let columns = columns.map_err(DataFusionError::from)?;
+        Ok(with_schema(&schema, columns, batch.num_rows())?)
     });
     Ok(batches.boxed())
 }
@@ -249,6 +260,7 @@ async fn arrow(
     let (head, _) =
         schema::head(store, location, &object, Format::Arrow, schema::ARROW_MAGIC.len()).await?;
     let own = schema::arrow_schema(store, &object, location).await?;
+    widening::check(&own, &reading.table.file_schema, &object.shown)?;
     let names: Vec<String> = own.fields().iter().map(|field| field.name().clone()).collect();
     let placed = Placed::new(&reading, &file, &names);
     let columns = placed.file_columns();
@@ -327,7 +339,7 @@ fn arrow_stream(
     stream::once(opened).try_flatten().map_err(Failed::from).boxed()
 }
 
-/// Runs one of DataFusion's file sources over one file.
+/// Runs one of DataFusion's file sources over one file, from which `compression` is taken off.
 fn run(
     reading: &Reading,
     source: Arc<dyn FileSource>,
@@ -343,9 +355,8 @@ fn run(
     let config = FileScanConfigBuilder::new(ObjectStoreUrl::parse(URL)?, source)
         .with_file(file)
         .with_projection_indices(Some(columns))?
-        .with_file_compression_type(compression)
         .build();
-    let store = OneStore(Arc::clone(&reading.store) as Arc<dyn ObjectStore>);
+    let store = OneStore(Arc::new(reading.store.unpacking(compression)));
     let runtime =
         RuntimeEnvBuilder::new().with_object_store_registry(Arc::new(store)).build_arc()?;
     let config_of_session = SessionConfig::new().with_batch_size(reading.batch_size);
@@ -381,6 +392,7 @@ struct Placed {
     null_value: Option<String>,
     shown: String,
     whole: bool,
+    json: bool,
 }
 
 enum Origin {
@@ -426,6 +438,7 @@ impl Placed {
             null_value: None,
             shown: shown.unwrap_or_default(),
             whole: file.range.as_ref().is_none_or(|range| range.start == 0),
+            json: reading.table.format == Format::Json,
         }
     }
 
@@ -470,20 +483,28 @@ impl Placed {
         rows_before: usize,
     ) -> Result<ArrayRef, Failed> {
         let (rows, data_type) = (batch.num_rows(), field.data_type());
+        let made = |array: ArrayRef| Ok(nan::one_nan(&array).map_err(DataFusionError::from)?);
         match origin {
             Origin::Missing => Ok(new_null_array(data_type, rows)),
-            Origin::Constant(value) => Ok(value.to_array_of_size(rows)?),
+            Origin::Constant(value) => made(value.to_array_of_size(rows)?),
             Origin::File(position) => {
                 let column = batch.column(*position);
-                let made = text::convert(column, data_type, self.null_value.as_deref());
-                made.map_err(|misfit| {
+                let converted = text::convert(column, data_type, self.null_value.as_deref());
+                let converted = converted.and_then(|array| match text::infinite(&array) {
+                    Some(row) if self.json => {
+                        Err(Misfit { row, value: "a number too large".into() })
+                    }
+                    _ => Ok(array),
+                });
+                let converted = converted.map_err(|misfit| {
                     let row = rows_before + misfit.row + 1;
                     // In the middle of a file the lines before are not known.
                     let place = if self.whole { format!(" in line {row}") } else { String::new() };
                     let message = format!("'{}'{place} is not a {data_type}", misfit.value);
                     debug_assert!(self.names.contains(field.name()));
-                    error::data(&self.shown, message).in_column(field.name().clone()).into()
-                })
+                    error::data(&self.shown, message).in_column(field.name().clone())
+                });
+                made(converted?)
             }
         }
     }

@@ -23,13 +23,13 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::{GetOptions, ObjectStore};
 use synoptic_source::{ErrorKind, Result, SourceError};
 
-use super::error;
-use super::facts::Footers;
+use super::facts::{Footer, Footers};
 use super::format::Format;
 use super::layout::{Listing, Object, TableSpec};
 use super::location::Location;
 use super::options::CsvOptions;
 use super::pinned::PinnedStore;
+use super::{error, widening};
 
 /// Files whose schema is read at the same time.
 const CONCURRENT_FILES: usize = 16;
@@ -74,6 +74,12 @@ pub async fn infer(
     for (shown, schema) in schemas {
         for field in schema.fields() {
             let field = plain(field);
+            if let Some(wanted) = spec.read.schema.get(field.name())
+                && matches!(listing.format, Format::Parquet | Format::Arrow)
+                && !widening::holds(wanted, field.data_type())
+            {
+                return Err(widening::cannot_hold(&field, wanted, &shown));
+            }
             match merged.iter_mut().find(|(known, _)| known.name() == field.name()) {
                 None => merged.push((field, shown.clone())),
                 Some((known, first)) => {
@@ -147,6 +153,11 @@ async fn file_schema(
 
 async fn parquet_schema(looking: &Looking<'_>, object: &Object) -> Result<Schema> {
     let footer = looking.footers.get(&looking.store, object).await?;
+    parquet_columns(&footer, object, looking.location)
+}
+
+/// The columns of one Parquet file.
+pub fn parquet_columns(footer: &Footer, object: &Object, location: &Location) -> Result<Schema> {
     let file = footer.metadata.file_metadata();
     let made = std::panic::catch_unwind(AssertUnwindSafe(|| {
         let schema = parquet_to_arrow_schema(file.schema_descr(), file.key_value_metadata())?;
@@ -156,7 +167,7 @@ async fn parquet_schema(looking: &Looking<'_>, object: &Object) -> Result<Schema
     }));
     match made {
         Ok(Ok(schema)) => Ok(schema),
-        Ok(Err(e)) => Err(error::data(&object.shown, looking.location.say(e))),
+        Ok(Err(e)) => Err(error::data(&object.shown, location.say(e))),
         Err(_) => Err(error::data(&object.shown, "its schema is corrupt")),
     }
 }
@@ -343,10 +354,9 @@ pub async fn head(
     if object.meta.size == 0 {
         return Ok((Bytes::new(), true));
     }
-    let got = store.get_opts(&object.meta.location, options).await;
+    let got = store.unpacking(compression).get_opts(&object.meta.location, options).await;
     let got = got.map_err(|e| failed(&e.into()))?;
-    let chunks = got.into_stream().map_err(datafusion::error::DataFusionError::from).boxed();
-    let mut chunks = compression.convert_stream(chunks).map_err(|e| failed(&e))?;
+    let mut chunks = got.into_stream().map_err(datafusion::error::DataFusionError::from);
     let mut head = Vec::new();
     while head.len() < most {
         match chunks.next().await {

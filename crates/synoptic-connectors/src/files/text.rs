@@ -4,15 +4,18 @@
 //! Such columns are therefore read wide (as text, or as a very wide decimal) and made narrow here,
 //! where a value that does not fit is an error with its row.
 
+use std::str::FromStr;
 use std::sync::Arc;
 
-use arrow::array::types::{Decimal128Type, Decimal256Type};
-use arrow::array::{
-    Array, ArrayRef, AsArray, Decimal128Array, Decimal256Array, Int64Array, StringArray,
-    TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray,
-    TimestampSecondArray,
+use arrow::array::types::{
+    Date32Type, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Time64MicrosecondType,
 };
-use arrow::compute::kernels::cast_utils::string_to_datetime;
+use arrow::array::{
+    Array, ArrayRef, AsArray, Date32Array, Decimal128Array, Decimal256Array, Float32Array,
+    Float64Array, Int64Array, StringArray, Time64MicrosecondArray, TimestampMicrosecondArray,
+    TimestampMillisecondArray, TimestampNanosecondArray, TimestampSecondArray,
+};
+use arrow::compute::kernels::cast_utils::{Parser, string_to_datetime};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, TimeUnit, i256};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -33,11 +36,7 @@ pub struct Misfit {
 
 /// The type a CSV column is read with.
 pub fn csv_read_type(data_type: &DataType, has_null_value: bool) -> DataType {
-    let native = data_type.is_integer()
-        || matches!(
-            data_type,
-            DataType::Float32 | DataType::Float64 | DataType::Boolean | DataType::Date32
-        );
+    let native = data_type.is_integer() || data_type == &DataType::Boolean;
     if native && !has_null_value { data_type.clone() } else { DataType::Utf8 }
 }
 
@@ -48,6 +47,21 @@ pub fn json_read_type(data_type: &DataType) -> DataType {
         DataType::Decimal128(..) | DataType::Decimal256(..) => WIDE,
         t if t.is_temporal() => DataType::Utf8,
         other => other.clone(),
+    }
+}
+
+/// The row of the first number that is infinite: JSON has none, so it was one too large to hold.
+pub fn infinite(column: &ArrayRef) -> Option<usize> {
+    match column.data_type() {
+        DataType::Float32 => {
+            let values = column.as_primitive::<Float32Type>();
+            values.iter().position(|value| value.is_some_and(f32::is_infinite))
+        }
+        DataType::Float64 => {
+            let values = column.as_primitive::<Float64Type>();
+            values.iter().position(|value| value.is_some_and(f64::is_infinite))
+        }
+        _ => None,
     }
 }
 
@@ -91,7 +105,8 @@ fn from_text(texts: &StringArray, to: &DataType) -> Result<ArrayRef, Misfit> {
             Ok(Arc::new(array.with_data_type(to.clone())))
         }
         DataType::Timestamp(unit, zone) => {
-            let values = Int64Array::from(each(texts, |text| timestamp(text, *unit))?);
+            let zoned = zone.is_some();
+            let values = Int64Array::from(each(texts, |text| timestamp(text, *unit, zoned))?);
             let (_, values, nulls) = values.into_parts();
             let zone = zone.clone();
             Ok(match unit {
@@ -109,6 +124,17 @@ fn from_text(texts: &StringArray, to: &DataType) -> Result<ArrayRef, Misfit> {
                     Arc::new(TimestampNanosecondArray::new(values, nulls).with_timezone_opt(zone))
                 }
             })
+        }
+        DataType::Date32 => Ok(Arc::new(Date32Array::from(each(texts, date)?))),
+        DataType::Float32 => Ok(Arc::new(Float32Array::from(each(texts, float::<f32>)?))),
+        DataType::Float64 => Ok(Arc::new(Float64Array::from(each(texts, float::<f64>)?))),
+        DataType::Time64(TimeUnit::Microsecond) => {
+            let values = each(texts, |text| {
+                let (_, fraction) = text.split_once('.').unwrap_or((text, ""));
+                let whole = fraction.bytes().skip(6).all(|b| b == b'0');
+                Time64MicrosecondType::parse(text).filter(|_| whole)
+            })?;
+            Ok(Arc::new(Time64MicrosecondArray::from(values)))
         }
         _ => by_cast(&(Arc::new(texts.clone()) as ArrayRef), to),
     }
@@ -216,8 +242,39 @@ fn decimal(text: &str, precision: u8, scale: i8) -> Option<i256> {
     if negative { value.checked_neg() } else { Some(value) }
 }
 
-/// A timestamp in `unit`; `None` when it is not one or a digit would be lost.
-fn timestamp(text: &str, unit: TimeUnit) -> Option<i64> {
+/// A day since 1970; `None` for what has a time of day, which would be cut.
+fn date(text: &str) -> Option<i32> {
+    let extended = text.starts_with(['+', '-']);
+    Date32Type::parse(text).filter(|_| extended || text.len() <= "YYYY-MM-DD".len())
+}
+
+/// The nearest floating-point number; `None` when it would be infinite or zero and is not.
+fn float<T: FromStr + Into<f64> + Copy>(text: &str) -> Option<T> {
+    let value: T = text.parse().ok()?;
+    let wide: f64 = value.into();
+    let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
+    let lost = if wide.is_infinite() {
+        text.bytes().any(|b| b.is_ascii_digit())
+    } else {
+        wide == 0.0 && mantissa.bytes().any(|b| matches!(b, b'1'..=b'9'))
+    };
+    (!lost).then_some(value)
+}
+
+/// A timestamp in `unit`; `None` when it is not one, a digit would be lost, or it has an offset
+/// from UTC that a column without a zone cannot keep.
+fn timestamp(text: &str, unit: TimeUnit, zoned: bool) -> Option<i64> {
+    let clock = text.get("YYYY-MM-DD ".len()..).unwrap_or_default();
+    let end = clock.find(|c: char| !(c.is_ascii_digit() || c == ':' || c == '.'));
+    let (clock, zone) = clock.split_at(end.unwrap_or(clock.len()));
+    let utc = ["", "Z", "UTC", "+00:00", "-00:00", "+0000", "+00"];
+    if !zoned && !utc.iter().any(|utc| zone.trim().eq_ignore_ascii_case(utc)) {
+        return None;
+    }
+    let (_, fraction) = clock.split_once('.').unwrap_or((clock, ""));
+    if fraction.bytes().skip(9).any(|b| b != b'0') {
+        return None;
+    }
     let moment = string_to_datetime(&Utc, text).ok()?;
     let nanos = moment.timestamp_subsec_nanos();
     match unit {
@@ -255,6 +312,49 @@ mod unit_tests {
         for bad in ["1.234", "10000", "1.2.3", "", "abc", "1e400", "--1"] {
             let error = text(&[Some("1"), Some(bad)], &money).expect_err(bad);
             assert_eq!(error, Misfit { row: 1, value: bad.to_owned() });
+        }
+    }
+
+    #[test]
+    fn dates_times_and_floats_are_whole_or_refused() {
+        let column = |value: &str, to: &DataType| text(&[Some(value)], to);
+        let naive = DataType::Timestamp(TimeUnit::Microsecond, None);
+        let zoned = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        let time = DataType::Time64(TimeUnit::Microsecond);
+        for (value, to) in [
+            ("2024-01-05 23:59:59", &DataType::Date32),
+            ("2024-01-05T01:00:00+05:00", &DataType::Date32),
+            ("2024-02-30", &DataType::Date32),
+            ("1e400", &DataType::Float64),
+            ("-1e400", &DataType::Float64),
+            ("1e-400", &DataType::Float64),
+            ("1e39", &DataType::Float32),
+            ("2024-01-05 12:00:00+02:00", &naive),
+            ("2024-01-05T12:00:00 Europe/Berlin", &naive),
+            ("2024-01-05 12:00:00.0000000001", &naive),
+            ("2024-01-05 12:00:00.0000009Z", &zoned),
+            ("12:00:00.0000009", &time),
+        ] {
+            let misfit = column(value, to).expect_err(value);
+            assert_eq!(misfit, Misfit { row: 0, value: value.to_owned() });
+        }
+        for (value, to, shown) in [
+            ("2024-01-05", &DataType::Date32, "2024-01-05"),
+            ("1969-12-31", &DataType::Date32, "1969-12-31"),
+            ("0.1", &DataType::Float64, "0.1"),
+            ("-0e5", &DataType::Float64, "-0.0"),
+            ("5e-324", &DataType::Float64, "5e-324"),
+            ("-inf", &DataType::Float64, "-inf"),
+            ("NaN", &DataType::Float32, "NaN"),
+            ("2024-01-05 12:00:00Z", &naive, "2024-01-05T12:00:00"),
+            ("2024-01-05T12:00:00.5000000000", &naive, "2024-01-05T12:00:00.500"),
+            ("2024-01-05 12:00:00+02:00", &zoned, "2024-01-05T10:00:00Z"),
+            ("12:00:00.0000010", &time, "12:00:00.000001"),
+        ] {
+            let array = column(value, to).unwrap_or_else(|m| panic!("{m:?}"));
+            let format = FormatOptions::default();
+            let formatter = ArrayFormatter::try_new(&array, &format).expect("it is printable");
+            assert_eq!(formatter.value(0).to_string(), shown, "{value} {to}");
         }
     }
 

@@ -133,6 +133,87 @@ fn a_value_that_would_change_is_refused() {
 }
 
 #[test]
+fn nothing_is_rounded_cut_or_moved() {
+    let text = |value: &str| Arc::new(StringArray::from(vec![value])) as ArrayRef;
+    let double = |value: f64| Arc::new(Float64Array::from(vec![value])) as ArrayRef;
+    let at = |value: i64, unit: TimeUnit, zone: Option<&str>| {
+        let array: ArrayRef = Arc::new(Int64Array::from(vec![value]));
+        let to = DataType::Timestamp(unit, zone.map(Into::into));
+        arrow::compute::cast(&array, &to).expect("a timestamp")
+    };
+    let money = DataType::Decimal128(10, 2);
+    let (us, ns) = (TimeUnit::Microsecond, TimeUnit::Nanosecond);
+    let naive = DataType::Timestamp(us, None);
+    let zoned = DataType::Timestamp(us, Some("UTC".into()));
+    let (noon, day) = (43_200_000_000, 86_400_000_000);
+    let tenth = Decimal128Array::from(vec![1]).with_precision_and_scale(10, 1).expect("0.1");
+    let long = Decimal128Array::from(vec![12_345_678_901_234_567_890_123_i128])
+        .with_precision_and_scale(30, 5)
+        .expect("it fits");
+    let refused: Vec<(ArrayRef, &DataType)> = vec![
+        (double(1.239), &money),
+        (double(0.006), &money),
+        (double(0.1), &DataType::Float32),
+        (double(1e300), &DataType::Float32),
+        (text("1.239"), &money),
+        (text("1239e-3"), &money),
+        (text("1e400"), &DataType::Float64),
+        (text("2024-01-05 23:59:59"), &DataType::Date32),
+        (text("2024-01-05T01:00:00+05:00"), &DataType::Date32),
+        (at(noon, us, Some("UTC")), &DataType::Date32),
+        (at(noon, us, None), &DataType::Date32),
+        (at(999, ns, Some("UTC")), &zoned),
+        (at(999, ns, None), &zoned),
+        (at(999, ns, None), &naive),
+        (text("2024-01-05 12:00:00.0000009"), &naive),
+        (text("2024-01-05 12:00:00.0000009"), &zoned),
+        (text("2024-01-05 12:00:00+01:00"), &naive),
+        (text("12:00:00.0000009"), &DataType::Time64(TimeUnit::Microsecond)),
+        (Arc::new(long), &DataType::Float64),
+    ];
+    for (column, to) in refused {
+        let shown = format!("{column:?} {to}");
+        let fault = bound(column, Some(to.clone())).expect_err(&shown);
+        assert_eq!(fault.code(), ErrorCode::Data, "{shown}");
+        assert!(fault.message().starts_with("parameter $1: a value of "), "{}", fault.message());
+    }
+    let noon_utc = ScalarValue::TimestampMicrosecond(Some(noon), Some("UTC".into()));
+    let hundredths = |n: i128| ScalarValue::Decimal128(Some(n), 10, 2);
+    let taken: Vec<(ArrayRef, &DataType, ScalarValue)> = vec![
+        (double(0.1), &money, hundredths(10)),
+        (double(1234.56), &money, hundredths(123_456)),
+        (double(-0.0), &money, hundredths(0)),
+        (double(0.5), &DataType::Float32, ScalarValue::Float32(Some(0.5))),
+        (Arc::new(Int64Array::from(vec![7])), &money, hundredths(700)),
+        (text("1.2300"), &money, hundredths(123)),
+        (text("-7"), &money, hundredths(-700)),
+        (text("0.1"), &DataType::Float32, ScalarValue::Float32(Some(0.1))),
+        (Arc::new(tenth), &DataType::Float64, ScalarValue::Float64(Some(0.1))),
+        (
+            Arc::new(Date32Array::from(vec![1])),
+            &naive,
+            ScalarValue::TimestampMicrosecond(Some(day), None),
+        ),
+        (at(day, us, Some("UTC")), &DataType::Date32, ScalarValue::Date32(Some(1))),
+        (at(noon, us, None), &zoned, noon_utc.clone()),
+        (at(noon * 1000, ns, None), &zoned, noon_utc.clone()),
+        (at(noon, us, Some("Europe/Berlin")), &zoned, noon_utc.clone()),
+        (text("1970-01-01 13:00:00+01:00"), &zoned, noon_utc),
+        (
+            text("1970-01-01T12:00:00.000"),
+            &naive,
+            ScalarValue::TimestampMicrosecond(Some(noon), None),
+        ),
+        (text("1970-01-01T12:00:00Z"), &naive, ScalarValue::TimestampMicrosecond(Some(noon), None)),
+    ];
+    for (column, to, expected) in taken {
+        let shown = format!("{column:?} {to}");
+        let value = bound(column, Some(to.clone())).unwrap_or_else(|f| panic!("{shown}: {f:?}"));
+        assert_eq!(value, expected, "{shown}");
+    }
+}
+
+#[test]
 fn names_do_not_matter_and_the_number_does() {
     let columns = |n: usize| -> Vec<ArrayRef> {
         (0..n).map(|_| Arc::new(Int64Array::from(vec![1])) as ArrayRef).collect()
