@@ -18,6 +18,7 @@ mod error;
 mod numeric;
 mod options;
 mod pool;
+mod relation;
 mod scan;
 mod snapshot;
 mod source;

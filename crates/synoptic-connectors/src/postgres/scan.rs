@@ -20,10 +20,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::copy::{CopyDecoder, CopyFault};
 use super::decode::Fault;
-use super::discover::PgTable;
 use super::error::{from_postgres, timed_out};
 use super::pool::{Pool, within};
 use super::snapshot::{OpenCopy, PgSnapshot, Registration, ScanRequest, Shared};
+use super::types::Encoding;
 
 /// Batches that wait for a slow reader; behind them the server waits.
 const BATCHES_AHEAD: usize = 2;
@@ -42,8 +42,8 @@ pub(super) struct ScanPlan {
     pub request: Arc<ScanRequest>,
     pub registration: Registration,
     pub schema: SchemaRef,
-    /// Indices of the columns that are selected, in order.
-    pub projection: Vec<usize>,
+    /// How the columns that are selected look on the wire, in order.
+    pub encodings: Vec<Encoding>,
     pub batch_size: usize,
 }
 
@@ -183,7 +183,7 @@ impl Scan {
         let name = |error| self.shared.pool.name(error);
         let mut open = self.shared.open(registration, &plan.request).await.map_err(name)?;
 
-        let mut decoder = self.decoder()?;
+        let mut decoder = self.decoder();
         let mut alarm = deadline.map(|at: Deadline| Box::pin(sleep_until(at.instant().into())));
         loop {
             let mut bytes = 0;
@@ -222,13 +222,10 @@ impl Scan {
         }
     }
 
-    fn decoder(&self) -> Result<CopyDecoder> {
+    fn decoder(&self) -> CopyDecoder {
         let plan = &self.plan;
-        let table = plan.request.table.detail::<PgTable>();
-        let columns = table.map(|table| &table.columns).ok_or_else(foreign_table)?;
-        let encodings = plan.projection.iter().map(|&i| columns.get(i).map(|c| c.encoding()));
-        let encodings: Vec<_> = encodings.collect::<Option<_>>().ok_or_else(foreign_table)?;
-        Ok(CopyDecoder::new(Arc::clone(&plan.schema), &encodings, plan.batch_size))
+        let encodings: Vec<_> = plan.encodings.iter().collect();
+        CopyDecoder::new(Arc::clone(&plan.schema), &encodings, plan.batch_size)
     }
 
     /// Waits for room; a reader that is gone ends the task from outside.

@@ -9,9 +9,9 @@ use datafusion::common::Statistics;
 use datafusion::logical_expr::Expr;
 use moka::sync::Cache;
 use synoptic_source::{
-    Capabilities, ErrorKind, FilterSupport, Fragment, PrepareOptions, PreparedScan, Pushdown,
-    Result, Snapshot, SnapshotKind, Source, SourceCheck, SourceError, Statement, TableDef,
-    TableInfo,
+    Capabilities, ErrorKind, FilterSupport, Fragment, OperatorKind, PrepareOptions, PreparedScan,
+    Pushdown, Relation, Result, Snapshot, SnapshotKind, Source, SourceCheck, SourceError,
+    Statement, TableDef, TableInfo,
 };
 use synoptic_types::{QueryId, Reason, SourceName, TableName};
 use tokio::time::Instant;
@@ -21,9 +21,11 @@ use crate::sql::{Dialect as _, POSTGRES, render_filter};
 use super::discover::{PgTable, describe_sql, stamp_sql, table_def, table_info, tables_sql};
 use super::options::Options;
 use super::pool::Pool;
+use super::relation::{OPERATORS, render, request};
 use super::scan::{PostgresScan, ScanPlan, foreign_table, shared};
 use super::snapshot::{PgSnapshot, ScanRequest, Shared, qualified};
 use super::statistics::{Estimates, STATISTICS_SQL};
+use super::types::Encoding;
 
 const OLDEST_VERSION: i32 = 120_000;
 
@@ -50,6 +52,7 @@ impl PostgresSource {
                 projection: true,
                 filters: FilterSupport::Exact,
                 functions: POSTGRES.functions(),
+                operators: &OPERATORS,
                 limit: true,
                 dynamic_filters: false,
                 parallel_scan: false,
@@ -116,6 +119,7 @@ impl PostgresSource {
             select: (!detail.lockable).then(|| format!("{comment} {select}")),
             table: Arc::clone(table),
             used: used.into_iter().collect(),
+            further: Vec::new(),
             wire_types,
         })
     }
@@ -249,11 +253,49 @@ impl Source for PostgresSource {
             request,
             schema: fragment.schema(),
             batch_size: options.batch_size,
-            projection: fragment.projection.clone(),
+            encodings: encodings(&fragment).map_err(|error| self.pool.name(error))?,
         };
         let statistics = estimates.fragment(&fragment);
         Ok(Arc::new(PostgresScan::new(Arc::clone(&self.pool), plan, statistics)))
     }
+
+    async fn estimate(&self, fragment: &Fragment) -> Result<Statistics> {
+        Ok(self.estimates(&fragment.table).await?.fragment(fragment))
+    }
+
+    fn supports(&self, relation: &Relation) -> Result<(), Reason> {
+        if !OPERATORS.contains(&relation.kind()) && relation.kind() != OperatorKind::Scan {
+            return Err(Reason::NotCapable(relation.kind().to_string()));
+        }
+        render(relation).map(drop)
+    }
+
+    async fn prepare_relation(
+        &self,
+        relation: &Relation,
+        estimate: Statistics,
+        snapshot: &Arc<dyn Snapshot>,
+        options: &PrepareOptions,
+    ) -> Result<Arc<dyn PreparedScan>> {
+        let shared = shared(&self.pool, snapshot)?;
+        let comment = comment(&shared.statement.query_id);
+        let request = request(relation, &comment).map_err(|error| self.pool.name(error))?;
+        let (request, encodings) = (Arc::new(request.0), request.1);
+        let plan = ScanPlan {
+            registration: shared.register(&request),
+            request,
+            schema: Arc::clone(&relation.schema),
+            batch_size: options.batch_size,
+            encodings,
+        };
+        Ok(Arc::new(PostgresScan::new(Arc::clone(&self.pool), plan, estimate)))
+    }
+}
+
+fn encodings(fragment: &Fragment) -> Result<Vec<Encoding>> {
+    let detail = fragment.table.detail::<PgTable>().ok_or_else(foreign_table)?;
+    let column = |&i: &usize| detail.columns.get(i).map(|column| column.encoding().clone());
+    fragment.projection.iter().map(column).collect::<Option<_>>().ok_or_else(foreign_table)
 }
 
 /// Tells the server's operators whose query it is. Ids can come from outside.

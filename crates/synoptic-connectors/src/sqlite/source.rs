@@ -44,6 +44,7 @@ impl SqliteSource {
             projection: true,
             filters: FilterSupport::Exact,
             functions: SQLITE.functions(),
+            operators: &[],
             limit: true,
             dynamic_filters: false,
             parallel_scan: false,

@@ -21,6 +21,7 @@ use synoptic_types::{ByteSize, Clock, ErrorCode, QueryId, QueryOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::catalog::{INFORMATION_SCHEMA, SYNOPTIC, SYSTEM_TABLES};
+use crate::cut::{CutPolicy, Planner};
 use crate::error::{Error, Result};
 use crate::metadata::TableEntry;
 use crate::query::{CancelOutcome, QueryInfo};
@@ -47,6 +48,9 @@ pub struct EngineConfig {
     pub query_history: usize,
     /// What sessions start with.
     pub defaults: QueryOptions,
+    /// When work is left to a source that supports it. Not a key of the configuration: by cost is
+    /// right outside tests.
+    pub cut: CutPolicy,
 }
 
 impl Default for EngineConfig {
@@ -60,6 +64,7 @@ impl Default for EngineConfig {
             max_concurrent_queries: 64,
             query_history: 1000,
             defaults: QueryOptions::default(),
+            cut: CutPolicy::default(),
         }
     }
 }
@@ -289,6 +294,7 @@ fn base_state(config: &EngineConfig, runtime: &Arc<RuntimeEnv>) -> SessionState 
         .with_config(session)
         .with_runtime_env(Arc::clone(runtime))
         .with_analyzer_rules(rules)
+        .with_query_planner(Arc::new(Planner))
         .with_default_features();
     if let Some(planners) = builder.expr_planners() {
         planners.insert(0, Arc::new(FloatOperators));

@@ -240,7 +240,7 @@ impl DisplayAs for RemoteScanExec {
         let rows = self.prepared.statistics().num_rows;
         if matches!(format, DisplayFormatType::TreeRender) {
             writeln!(f, "source={source}")?;
-            writeln!(f, "table={}", self.record.table)?;
+            writeln!(f, "table={}", self.record.table())?;
             return writeln!(f, "remote={}", self.record.remote_text);
         }
         write!(
@@ -305,6 +305,10 @@ impl RecordBatchStream for RemoteStream {
 }
 
 fn placed(error: SourceError, record: &ScanRecord) -> DataFusionError {
-    let error = error.in_source(&record.source).in_table(&record.table);
+    let error = error.in_source(&record.source);
+    let error = match record.tables.as_slice() {
+        [table] => error.in_table(table),
+        _ => error,
+    };
     DataFusionError::External(Box::new(error))
 }

@@ -20,6 +20,7 @@ use synoptic_types::{Deadline, ErrorCode, QueryId, QueryOptions};
 use uuid::Uuid;
 
 use crate::catalog::StatementCatalogs;
+use crate::cut::cut;
 use crate::engine::hints;
 use crate::error::{Error, Result, timed_out};
 use crate::exec::{replaying_recursions, yielding_joins};
@@ -139,6 +140,7 @@ impl Session {
         let plan = bind(plan, &wanted, &request.parameters)?;
         let plan = state.optimize(&plan)?;
         let schema = answer_schema(plan.schema(), &names);
+        let plan = cut(plan, scope, self.engine().config().cut).await?;
         let physical = state.query_planner().create_physical_plan(&plan, &state).await?;
         let physical = yielding_joins(replaying_recursions(physical)?)?;
         Ok((schema, Work::Plan { plan: physical, context: state.task_ctx() }))
