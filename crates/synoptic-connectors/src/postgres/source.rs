@@ -111,7 +111,8 @@ impl PostgresSource {
             select.push_str(&conditions.join(" AND "));
         }
         if let Some(limit) = fragment.limit {
-            select.push_str(&format!(" LIMIT {limit}"));
+            // More than the server can count is all.
+            select.push_str(&format!(" LIMIT {}", i64::try_from(limit).unwrap_or(i64::MAX)));
         }
         let comment = comment(query_id);
         Ok(ScanRequest {

@@ -204,14 +204,21 @@ impl Walk<'_> {
                 let level = Level::new(&[input], &outputs, self.dialect);
                 let keys = keys.iter().map(|key| sort_key(&level, key));
                 let keys = keys.collect::<Result<Vec<_>, _>>()?.join(", ");
+                // A name in ORDER BY is one of the select list, if it is there: only without new
+                // names is that the input's column.
+                let (list, most) = (renamed(outputs.len(), 0), limit(*fetch));
+                let sql = format!("SELECT {list} FROM ({from}) AS t ORDER BY {keys} LIMIT {most}");
+                if first == 0 {
+                    return Ok((sql, outputs));
+                }
                 let list = renamed(outputs.len(), first);
-                let sql = format!("SELECT {list} FROM ({from}) AS t ORDER BY {keys} LIMIT {fetch}");
-                Ok((sql, outputs))
+                Ok((format!("SELECT {list} FROM ({sql}) AS t"), outputs))
             }
             Operator::Limit { input, fetch } => {
                 let (from, outputs) = self.node(input, 0, false)?;
                 let list = renamed(outputs.len(), first);
-                Ok((format!("SELECT {list} FROM ({from}) AS t LIMIT {fetch}"), outputs))
+                let most = limit(*fetch);
+                Ok((format!("SELECT {list} FROM ({from}) AS t LIMIT {most}"), outputs))
             }
         }
     }
@@ -246,8 +253,8 @@ impl Walk<'_> {
             sql.push_str(" WHERE ");
             sql.push_str(&conditions.join(" AND "));
         }
-        if let Some(limit) = fragment.limit {
-            sql.push_str(&format!(" LIMIT {limit}"));
+        if let Some(most) = fragment.limit {
+            sql.push_str(&format!(" LIMIT {}", limit(most)));
         }
         Ok((sql, outputs))
     }
@@ -335,7 +342,7 @@ impl Walk<'_> {
         let partner = |word: &str, list: String| {
             format!(
                 "SELECT {list} FROM ({left_sql}) AS l \
-                 WHERE {word} (SELECT 1 FROM ({right_sql}) AS r WHERE {on})"
+                 WHERE {word} (SELECT FROM ({right_sql}) AS r WHERE {on})"
             )
         };
         let sql = match kind {
@@ -361,9 +368,14 @@ fn renamed(columns: usize, first: usize) -> String {
     listed(&(0..columns).map(column).collect::<Vec<_>>())
 }
 
-/// A select list; when only the number of rows matters, one of no meaning.
+/// A select list; an empty one when only the number of rows matters.
 fn listed(columns: &[String]) -> String {
-    if columns.is_empty() { "1 AS nothing".to_owned() } else { columns.join(", ") }
+    columns.join(", ")
+}
+
+/// More than the source can count is all.
+fn limit(rows: usize) -> i64 {
+    i64::try_from(rows).unwrap_or(i64::MAX)
 }
 
 /// An input's column that passes through.

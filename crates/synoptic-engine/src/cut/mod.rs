@@ -217,7 +217,11 @@ impl Walk {
         let Built { relation, estimate, work } = match supported {
             Ok(built) => built,
             Err(reason) => {
-                keep(&plan, &inputs, reason);
+                // A filter of one table was offered to its scan, which has said why it stays.
+                let of_scan = matches!(first.relation.operator, Operator::Scan(_));
+                if !(of_scan && matches!(plan, LogicalPlan::Filter(_))) {
+                    keep(&plan, &inputs, reason);
+                }
                 return here(plan, cost, inputs, None);
             }
         };
@@ -240,7 +244,10 @@ impl Walk {
             return here(plan, cost_here, inputs, whole);
         }
         if !cheaper {
-            keep(&plan, &inputs, Reason::NotCheaper);
+            // Where expressions are computed over few rows does not matter to anybody.
+            if !matches!(plan, LogicalPlan::Projection(_)) {
+                keep(&plan, &inputs, Reason::NotCheaper);
+            }
             return here(plan, cost_here, inputs, whole);
         }
         let kept = Kept::default();

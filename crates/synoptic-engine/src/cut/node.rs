@@ -81,7 +81,8 @@ impl CutNode {
         let record = self.scope.record(source.name().clone(), tables, prepared.remote_text());
         let (entry, scope) = (Arc::clone(&self.entry), Arc::clone(&self.scope));
         let kept = self.kept.lock().clone();
-        Ok(Arc::new(RemoteScanExec::new(entry, prepared, scope, record, kept)))
+        let scan = RemoteScanExec::new(entry, prepared, scope, record, kept);
+        Ok(Arc::new(scan.without_dynamic_filters()))
     }
 }
 

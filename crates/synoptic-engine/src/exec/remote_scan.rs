@@ -46,6 +46,8 @@ pub(crate) struct RemoteScanExec {
     kept: Vec<(String, Reason)>,
     /// Filters that joins above make while they run.
     dynamic_filters: Vec<Arc<dyn PhysicalExpr>>,
+    /// Whether it takes any: they are over the columns of one table.
+    filterable: bool,
     /// Keeps what was read, inside a recursive query.
     replay: Option<Replay>,
     properties: Arc<PlanProperties>,
@@ -125,10 +127,18 @@ impl RemoteScanExec {
             record,
             kept,
             dynamic_filters: Vec::new(),
+            filterable: true,
             replay: None,
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
         }
+    }
+}
+
+impl RemoteScanExec {
+    /// For a relation, whose columns are not a table's.
+    pub(crate) fn without_dynamic_filters(self) -> Self {
+        Self { filterable: false, ..self }
     }
 }
 
@@ -216,6 +226,7 @@ impl ExecutionPlan for RemoteScanExec {
         let propagation = FilterPushdownPropagation::with_parent_pushdown_result(answers);
         let wanted = matches!(phase, FilterPushdownPhase::Post)
             && self.scope.dynamic_filters
+            && self.filterable
             && self.entry.source().capabilities().dynamic_filters
             && !offered.is_empty();
         if !wanted {
