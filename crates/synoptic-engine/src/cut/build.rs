@@ -245,7 +245,7 @@ fn top(
 }
 
 /// How many rows of its input a limit needs, those it skips among them.
-fn rows_of(limit: &Limit) -> Result<usize, Reason> {
+pub(super) fn rows_of(limit: &Limit) -> Result<usize, Reason> {
     let unknown = || Reason::NotOnAllowList("a limit without a number".to_owned());
     let skip = match limit.get_skip_type() {
         Ok(SkipType::Literal(skip)) => skip,

@@ -32,7 +32,7 @@ use synoptic_types::{Pushdown, Reason};
 use crate::catalog::SourceTable;
 use crate::scope::Scope;
 
-use build::{Built, build, is_ordered, is_worthwhile, skips};
+use build::{Built, build, is_ordered, is_worthwhile, rows_of, skips};
 use cost::Estimate;
 use node::{CutNode, Kept};
 
@@ -197,11 +197,14 @@ impl Walk {
         if matches!(plan, LogicalPlan::SubqueryAlias(_)) {
             return here(plan, cost, inputs, Some(first));
         }
-        if let LogicalPlan::Limit(limit) = &plan {
-            if is_ordered(&first.relation) || is_limited(&first.relation) {
-                let remote = (!skips(limit) && is_limited(&first.relation)).then_some(first);
-                return here(plan, cost, inputs, remote);
-            }
+        if let LogicalPlan::Limit(limit) = &plan
+            && (is_ordered(&first.relation) || limit_of(&first.relation).is_some())
+        {
+            // The scan's limit is this one; of an order, the first rows are found here.
+            let own = limit_of(&first.relation);
+            let same = own.is_some() && rows_of(limit).ok() == own;
+            let remote = (same && !skips(limit)).then_some(first);
+            return here(plan, cost, inputs, remote);
         }
         let relations: Vec<_> = inputs
             .iter()
@@ -293,9 +296,12 @@ fn one_source(inputs: &[Planned]) -> Option<Remote> {
     same.then(|| first.clone())
 }
 
-/// A scan that has its limit already.
-fn is_limited(relation: &Relation) -> bool {
-    matches!(&relation.operator, Operator::Scan(fragment) if fragment.limit.is_some())
+/// The limit that a scan has already.
+fn limit_of(relation: &Relation) -> Option<usize> {
+    match &relation.operator {
+        Operator::Scan(fragment) => fragment.limit,
+        _ => None,
+    }
 }
 
 /// A join whose size is a guess might be far larger than its inputs.
