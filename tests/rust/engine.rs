@@ -107,6 +107,8 @@ async fn explain_shows_what_is_sent_and_why_the_rest_stays() {
         scans(&session, "SELECT id FROM bank.trades WHERE symbol = 'IBM' LIMIT 5").await,
         @r#"RemoteScan: source=bank, copy=primary, partitions=1, estimated_rows=~5, remote=[SELECT "id", "symbol" FROM "main"."trades" WHERE "symbol" = 'IBM' LIMIT 5]"#
     );
+    let grouped = scans(&session, "SELECT symbol, count(*) FROM bank.trades GROUP BY symbol").await;
+    assert!(grouped.contains("the source cannot do aggregates"), "{grouped}");
     session.set_option("pushdown", "none").expect("an option");
     insta::assert_snapshot!(
         scans(&session, "SELECT id FROM bank.trades WHERE symbol = 'IBM' LIMIT 5").await,

@@ -1,4 +1,5 @@
 mod conformance;
+mod cut;
 mod demo;
 mod edges;
 mod engine;

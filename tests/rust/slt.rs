@@ -19,7 +19,7 @@ use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
 use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType, Runner, default_column_validator};
 use synoptic_catalog::Host;
-use synoptic_engine::{Engine, EngineConfig, Request, Session};
+use synoptic_engine::{CutPolicy, Engine, EngineConfig, Request, Session};
 use synoptic_source::Source;
 use synoptic_types::SystemClock;
 
@@ -51,15 +51,21 @@ async fn files() {
 }
 
 async fn check_source(name: &str, source: Arc<dyn Source>) {
-    let config = EngineConfig { target_partitions: 2, ..EngineConfig::default() };
-    let engine = Engine::new(config, Host::new(vec![source]), Arc::new(SystemClock));
-    let engine = engine.expect("an engine");
-    check(&[(name, "auto"), (name, "none")], |pushdown| {
-        let session = engine.session("slt");
-        session.set_option("pushdown", pushdown).expect("a valid option");
-        Database::Engine(session)
-    })
-    .await;
+    // The tables are tiny: by cost hardly an operator would be left to their source.
+    for (cut, pushdowns) in [
+        (CutPolicy::Always, vec![(name, "auto")]),
+        (CutPolicy::ByCost, vec![(name, "auto"), (name, "none")]),
+    ] {
+        let config = EngineConfig { target_partitions: 2, cut, ..EngineConfig::default() };
+        let host = Host::new(vec![Arc::clone(&source)]);
+        let engine = Engine::new(config, host, Arc::new(SystemClock)).expect("an engine");
+        check(&pushdowns, |pushdown| {
+            let session = engine.session("slt");
+            session.set_option("pushdown", pushdown).expect("a valid option");
+            Database::Engine(session)
+        })
+        .await;
+    }
 }
 
 /// Runs every file once per (source, pushdown) and fails with everything that differs.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Received   Session::plan: one catalog snapshot; parse; refuse what is not honoured
-//! Planned    logical plan, optimised; every table scan prepared by its source
+//! Planned    logical plan, optimised, cut; what each source runs prepared by it
 //! Running    PlannedQuery::run: RemoteScan streams, counted, bounded by deadline and memory
 //! Done | Failed | Cancelled (dropped)
 //! ```
@@ -11,6 +11,7 @@
 #![deny(missing_docs)]
 
 mod catalog;
+mod cut;
 mod engine;
 mod error;
 mod exec;
@@ -21,6 +22,7 @@ mod session;
 mod sql;
 
 pub use catalog::catalogs;
+pub use cut::CutPolicy;
 pub use engine::{Engine, EngineConfig};
 pub use error::{Error, Result};
 pub use metadata::TableEntry;

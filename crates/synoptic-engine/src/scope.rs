@@ -34,7 +34,8 @@ pub(crate) struct ScanRecords(Mutex<Vec<Arc<ScanRecord>>>);
 #[derive(Debug)]
 pub(crate) struct ScanRecord {
     pub(crate) source: SourceName,
-    pub(crate) table: TableName,
+    /// What is read, left to right; more than one for a relation.
+    pub(crate) tables: Vec<TableName>,
     pub(crate) remote_text: String,
     pub(crate) counters: Arc<ScanCounters>,
     /// What the keys of joins made of it, once it runs.
@@ -87,12 +88,12 @@ impl Scope {
     pub(crate) fn record(
         &self,
         source: SourceName,
-        table: TableName,
+        tables: Vec<TableName>,
         text: &str,
     ) -> Arc<ScanRecord> {
         let record = Arc::new(ScanRecord {
             source,
-            table,
+            tables,
             remote_text: text.to_owned(),
             counters: Arc::default(),
             late: OnceLock::new(),
@@ -137,6 +138,14 @@ impl fmt::Debug for Scope {
     }
 }
 
+impl ScanRecord {
+    /// What is read, for people.
+    pub(crate) fn table(&self) -> String {
+        let tables: Vec<_> = self.tables.iter().map(ToString::to_string).collect();
+        tables.join(", ")
+    }
+}
+
 impl ScanRecords {
     fn rows_from(&self, source: &SourceName) -> u64 {
         let scans = self.0.lock();
@@ -148,7 +157,7 @@ impl ScanRecords {
         let scan = |(number, scan): (usize, &Arc<ScanRecord>)| ScanReceipt {
             scan: number,
             source: scan.source.to_string(),
-            table: scan.table.to_string(),
+            table: scan.table(),
             copy: AUTHORITATIVE.to_owned(),
             rows: scan.counters.rows(),
             bytes: scan.counters.bytes(),

@@ -2,6 +2,8 @@
 
 use synoptic_types::Reason;
 
+use crate::relation::OperatorKind;
+
 /// How all scans of a statement come to see one state of the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SnapshotKind {
@@ -31,6 +33,9 @@ pub struct Capabilities {
     pub filters: FilterSupport,
     /// The functions a pushed filter may call.
     pub functions: &'static [&'static str],
+    /// The operators a [`crate::Relation`] for this source may have over its scans; empty when the
+    /// source runs nothing but scans.
+    pub operators: &'static [OperatorKind],
     /// A LIMIT is applied at the source.
     pub limit: bool,
     /// Filters that a join makes while it runs are used.

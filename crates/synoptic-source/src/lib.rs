@@ -8,7 +8,8 @@
 //!
 //! ```text
 //! Source::begin(statement)            once per source and statement: a lazy Snapshot
-//!   └─ Source::prepare(fragment, …)   at plan time: the exact remote text, the partitions
+//!   ├─ Source::prepare(fragment, …)   at plan time: the exact remote text, the partitions
+//!   └─ Source::prepare_relation(…)    the same for several operators that run there as a whole
 //!        └─ PreparedScan::open(…)     at run time, once per partition: a BatchStream
 //!             └─ drop                 cancels at the source, returns connections, frees all
 //! ```
@@ -27,6 +28,7 @@ mod capabilities;
 mod error;
 mod fragment;
 mod narrowed;
+mod relation;
 mod source;
 mod stream;
 mod table;
@@ -37,6 +39,7 @@ pub use capabilities::{Capabilities, FilterSupport, Pushdown, SnapshotKind};
 pub use error::{ErrorKind, Result, SourceError};
 pub use fragment::Fragment;
 pub use narrowed::Narrowed;
+pub use relation::{Aggregate, JoinKind, Operator, OperatorKind, Relation, SortKey};
 pub use source::{
     PrepareOptions, PreparedScan, ScanContext, Snapshot, Source, SourceCheck, Statement,
 };

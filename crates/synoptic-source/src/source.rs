@@ -10,12 +10,13 @@ use async_trait::async_trait;
 use datafusion_common::Statistics;
 use datafusion_expr::Expr;
 use datafusion_physical_expr_common::physical_expr::PhysicalExpr;
-use synoptic_types::{Deadline, QueryId, SourceName, TableName};
+use synoptic_types::{Deadline, QueryId, Reason, SourceName, TableName};
 
 use crate::capabilities::{Capabilities, Pushdown};
-use crate::error::Result;
+use crate::error::{Result, SourceError};
 use crate::fragment::Fragment;
 use crate::narrowed::Narrowed;
+use crate::relation::Relation;
 use crate::stream::{BatchStream, ScanCounters};
 use crate::table::{TableDef, TableInfo};
 
@@ -160,4 +161,35 @@ pub trait Source: Debug + Send + Sync + 'static {
         snapshot: &Arc<dyn Snapshot>,
         options: &PrepareOptions,
     ) -> Result<Arc<dyn PreparedScan>>;
+
+    /// Estimates for what a fragment yields, after its filters and limit, in its columns. Cheap,
+    /// as [`Source::statistics`] is.
+    async fn estimate(&self, fragment: &Fragment) -> Result<Statistics> {
+        Ok(Statistics::new_unknown(&fragment.schema()))
+    }
+
+    /// Whether the source yields for `relation` exactly the rows the engine would: the same
+    /// values, NULLs and errors of values that do not fit. The relation's inputs were asked about
+    /// before. Pure; called often while planning.
+    ///
+    /// # Errors
+    /// With the reason why the root of `relation` stays in the engine.
+    fn supports(&self, relation: &Relation) -> Result<(), Reason> {
+        Err(Reason::NotCapable(relation.kind().to_string()))
+    }
+
+    /// Makes a relation that the source supports ready to run under `snapshot`, as
+    /// [`Source::prepare`] does with a fragment. Its batches have `relation`'s schema to the
+    /// letter; `estimate` is what the scan gives as its statistics.
+    async fn prepare_relation(
+        &self,
+        relation: &Relation,
+        estimate: Statistics,
+        snapshot: &Arc<dyn Snapshot>,
+        options: &PrepareOptions,
+    ) -> Result<Arc<dyn PreparedScan>> {
+        let _ = (estimate, snapshot, options);
+        let what = relation.kind();
+        Err(SourceError::internal(format!("the source was handed {what}, which it does not do")))
+    }
 }

@@ -17,6 +17,8 @@ pub enum Reason {
     Volatile(String),
     /// The source applies it to skip data only; every row is checked again here.
     PruningOnly,
+    /// Moving what it yields, or doing the work there, costs more than doing it here.
+    NotCheaper,
     /// A filter that stays here stands between this operator and the source.
     BelowLocalFilter,
 }
@@ -30,6 +32,7 @@ impl fmt::Display for Reason {
             Self::DifferentMeaning(what) => write!(f, "{what}"),
             Self::Volatile(what) => write!(f, "{what} is volatile"),
             Self::PruningOnly => write!(f, "used at the source to skip data, checked again here"),
+            Self::NotCheaper => write!(f, "would not be cheaper at the source"),
             Self::BelowLocalFilter => write!(f, "a filter that stays here comes first"),
         }
     }

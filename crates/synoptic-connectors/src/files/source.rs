@@ -37,6 +37,7 @@ const CAPABILITIES: Capabilities = Capabilities {
     projection: true,
     filters: FilterSupport::Pruning,
     functions: &[],
+    operators: &[],
     limit: true,
     dynamic_filters: true,
     parallel_scan: true,

@@ -19,6 +19,7 @@ mod numeric;
 mod options;
 mod pool;
 mod ranges;
+mod relation;
 mod request;
 mod scan;
 mod snapshot;

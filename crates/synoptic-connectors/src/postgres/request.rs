@@ -55,7 +55,8 @@ pub(super) fn request(
             select.push_str(&conditions.join(" AND "));
         }
         if let Some(limit) = fragment.limit {
-            select.push_str(&format!(" LIMIT {limit}"));
+            // More than the server can count is all.
+            select.push_str(&format!(" LIMIT {}", i64::try_from(limit).unwrap_or(i64::MAX)));
         }
         select
     };
@@ -72,12 +73,13 @@ pub(super) fn request(
         select: (!detail.lockable).then(|| format!("{comment} {}", select(None))),
         table: Arc::clone(table),
         used: used.into_iter().collect(),
+        further: Vec::new(),
         wire_types,
     })
 }
 
 /// Tells the server's operators whose query it is. Ids can come from outside.
-fn comment(query_id: &QueryId) -> String {
+pub(super) fn comment(query_id: &QueryId) -> String {
     let id: String = query_id
         .as_str()
         .chars()

@@ -31,11 +31,12 @@ use super::pool::{Pool, within};
 use super::ranges::Ranges;
 use super::request::request;
 use super::snapshot::{OpenCopy, PgSnapshot, Registration, ScanRequest, Shared};
+use super::types::Encoding;
 
 /// Batches that wait for a slow reader; behind them the server waits.
 const BATCHES_AHEAD: usize = 2;
 
-/// A fragment as one COPY, or as several over ranges of pages.
+/// A relation as one COPY, or a fragment as several over ranges of pages.
 #[derive(Debug)]
 pub(super) struct PostgresScan {
     pool: Arc<Pool>,
@@ -48,45 +49,54 @@ pub(super) struct PostgresScan {
 #[derive(Debug)]
 pub(super) struct ScanPlan {
     pub request: Arc<ScanRequest>,
-    fragment: Fragment,
-    ranges: Ranges,
+    /// What takes further conditions; a whole relation takes none.
+    fragment: Option<(Fragment, Ranges)>,
     registration: Mutex<Arc<Registration>>,
     pub schema: SchemaRef,
-    /// Indices of the columns that are selected, in order.
-    pub projection: Vec<usize>,
+    /// How the columns that are selected look on the wire, in order.
+    pub encodings: Vec<Encoding>,
     pub batch_size: usize,
 }
 
 impl ScanPlan {
-    /// Registers `request` with the statement.
-    pub fn new(
+    /// Registers `request`, which reads one table, with the statement.
+    ///
+    /// # Errors
+    /// `Internal` when the table is another source's.
+    pub fn of_fragment(
         shared: &Arc<Shared>,
-        request: Arc<ScanRequest>,
+        request: ScanRequest,
         fragment: Fragment,
         ranges: Ranges,
         batch_size: usize,
+    ) -> Result<Self> {
+        let (schema, encodings) = (fragment.schema(), encodings(&fragment)?);
+        let plan = Self::of_relation(shared, request, schema, encodings, batch_size);
+        Ok(Self { fragment: Some((fragment, ranges)), ..plan })
+    }
+
+    /// Registers `request` with the statement.
+    pub fn of_relation(
+        shared: &Arc<Shared>,
+        request: ScanRequest,
+        schema: SchemaRef,
+        encodings: Vec<Encoding>,
+        batch_size: usize,
     ) -> Self {
-        Self {
-            registration: Mutex::new(Arc::new(shared.register(&request))),
-            request,
-            schema: fragment.schema(),
-            projection: fragment.projection.clone(),
-            batch_size,
-            fragment,
-            ranges,
-        }
+        let request = Arc::new(request);
+        let registration = Mutex::new(Arc::new(shared.register(&request)));
+        Self { request, fragment: None, registration, schema, encodings, batch_size }
     }
 
     /// The plan with more conditions, in the place of this one.
-    fn narrowed(&self, fragment: Fragment, query_id: &QueryId) -> Result<Self> {
+    fn narrowed(&self, fragment: Fragment, ranges: &Ranges, query_id: &QueryId) -> Result<Self> {
         Ok(Self {
-            request: Arc::new(request(&fragment, &self.ranges, query_id)?),
-            ranges: self.ranges.clone(),
+            request: Arc::new(request(&fragment, ranges, query_id)?),
+            fragment: Some((fragment, ranges.clone())),
             registration: Mutex::new(Arc::clone(&self.registration.lock())),
             schema: Arc::clone(&self.schema),
-            projection: self.projection.clone(),
+            encodings: self.encodings.clone(),
             batch_size: self.batch_size,
-            fragment,
         })
     }
 
@@ -126,7 +136,8 @@ impl PreparedScan for PostgresScan {
     }
 
     fn narrowed(&self, conditions: &[Expr]) -> Option<Narrowed> {
-        let mut fragment = self.plan.fragment.clone();
+        let (fragment, ranges) = self.plan.fragment.as_ref()?;
+        let mut fragment = fragment.clone();
         // A condition comes before the limit in the text.
         if fragment.limit.is_some() {
             return None;
@@ -140,7 +151,7 @@ impl PreparedScan for PostgresScan {
                 Err(reason) => left.push((condition.clone(), reason)),
             }
         }
-        let plan = self.plan.narrowed(fragment, &self.query_id).ok()?;
+        let plan = self.plan.narrowed(fragment, ranges, &self.query_id).ok()?;
         let scan = Self {
             pool: Arc::clone(&self.pool),
             plan: Arc::new(plan),
@@ -168,6 +179,12 @@ impl PreparedScan for PostgresScan {
         let stream = ScanStream { scan: Some(scan), running: None };
         Ok(Counted::new(stream.boxed(), counters).boxed())
     }
+}
+
+fn encodings(fragment: &Fragment) -> Result<Vec<Encoding>> {
+    let detail = fragment.table.detail::<PgTable>().ok_or_else(foreign_table)?;
+    let column = |&i: &usize| detail.columns.get(i).map(|column| column.encoding().clone());
+    fragment.projection.iter().map(column).collect::<Option<_>>().ok_or_else(foreign_table)
 }
 
 /// The snapshot's inside, when it is of this source.
@@ -261,7 +278,7 @@ impl Scan {
         let open = self.shared.open(&registration, &plan.request, self.partition);
         let mut open = open.await.map_err(name)?;
 
-        let mut decoder = self.decoder()?;
+        let mut decoder = self.decoder();
         let mut alarm = deadline.map(|at: Deadline| Box::pin(sleep_until(at.instant().into())));
         loop {
             let mut bytes = 0;
@@ -300,13 +317,10 @@ impl Scan {
         }
     }
 
-    fn decoder(&self) -> Result<CopyDecoder> {
+    fn decoder(&self) -> CopyDecoder {
         let plan = &self.plan;
-        let table = plan.request.table.detail::<PgTable>();
-        let columns = table.map(|table| &table.columns).ok_or_else(foreign_table)?;
-        let encodings = plan.projection.iter().map(|&i| columns.get(i).map(|c| c.encoding()));
-        let encodings: Vec<_> = encodings.collect::<Option<_>>().ok_or_else(foreign_table)?;
-        Ok(CopyDecoder::new(Arc::clone(&plan.schema), &encodings, plan.batch_size))
+        let encodings: Vec<_> = plan.encodings.iter().collect();
+        CopyDecoder::new(Arc::clone(&plan.schema), &encodings, plan.batch_size)
     }
 
     /// Waits for room; a reader that is gone ends the task from outside.

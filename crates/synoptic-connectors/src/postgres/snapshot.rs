@@ -42,6 +42,8 @@ pub(super) struct ScanRequest {
     pub table: Arc<TableDef>,
     /// Indices of the columns that the projection and the filters use.
     pub used: Vec<usize>,
+    /// Further tables of a relation, each with the columns that are used of it.
+    pub further: Vec<(Arc<TableDef>, Vec<usize>)>,
     /// `COPY (…) TO STDOUT (FORMAT BINARY)`, one for each partition.
     pub copies: Vec<String>,
     /// What EXPLAIN shows of them.
@@ -51,6 +53,14 @@ pub(super) struct ScanRequest {
     pub select: Option<String>,
     /// The types the SELECT must have.
     pub wire_types: Vec<u32>,
+}
+
+impl ScanRequest {
+    /// Every table that is read, with the columns that are used of it.
+    fn tables(&self) -> impl Iterator<Item = (&Arc<TableDef>, &[usize])> {
+        let further = self.further.iter().map(|(table, used)| (table, used.as_slice()));
+        std::iter::once((&self.table, self.used.as_slice())).chain(further)
+    }
 }
 
 /// A handle of the engine's; the streams share what is in it.
@@ -254,7 +264,7 @@ impl Shared {
                 _ => leg.prepare(request, partition).await.map_err(|e| self.map(&e))?,
             };
             check_shape(request, prepared.shape.as_ref())?;
-            if !begun.checked.contains(request.table.name()) {
+            if !request.tables().all(|(table, _)| begun.checked.contains(table.name())) {
                 let unknown = Answers::default();
                 self.check(leg.lease(), std::slice::from_ref(request), &unknown).await?;
             }
@@ -315,7 +325,8 @@ impl Shared {
         state.open += 1;
         state.idle.push(Leg { lease, exports, ready: Some((id, prepared)) });
         drop(state);
-        let checked = tables.iter().map(|request| request.table.name().clone()).collect();
+        let checked = tables.iter().flat_map(|request| request.tables());
+        let checked = checked.map(|(table, _)| table.name().clone()).collect();
         Ok(Begun { exported, checked })
     }
 
@@ -516,8 +527,14 @@ impl Shared {
         requests: &[Arc<ScanRequest>],
         answers: &Answers,
     ) -> Result<()> {
+        let mut tables = Vec::new();
         for request in requests {
-            let table = &request.table;
+            let split = request.copies.len() > 1;
+            for (table, used) in request.tables() {
+                tables.push((table, used, split));
+            }
+        }
+        for (table, used, split) in tables {
             let name = table.name();
             let stamp = answers.stamps.get(name);
             if stamp.is_some_and(|stamp| *stamp == table.stamp) {
@@ -531,8 +548,7 @@ impl Shared {
                 Some(row) => {
                     let json = row.try_get::<_, String>(0).map_err(|error| self.map(&error))?;
                     let now = table_def(name, &json)?;
-                    difference(table, &now, &request.used).or_else(|| {
-                        let split = request.copies.len() > 1;
+                    difference(table, &now, used).or_else(|| {
                         (split && !is_splittable(&now)).then(|| "its kind changed".to_owned())
                     })
                 }
@@ -548,9 +564,9 @@ impl Shared {
     fn begin_batch(&self, exports: bool, requests: &[Arc<ScanRequest>]) -> String {
         let mut batch = self.session_settings(None);
         let mut tables: Vec<&TableDef> = Vec::new();
-        for request in requests {
-            if !tables.iter().any(|table| table.name() == request.table.name()) {
-                tables.push(&request.table);
+        for (table, _) in requests.iter().flat_map(|request| request.tables()) {
+            if !tables.iter().any(|known| known.name() == table.name()) {
+                tables.push(table);
             }
         }
         // In one order everywhere, so that two statements cannot wait for each other.

@@ -8,9 +8,9 @@ use datafusion::common::Statistics;
 use datafusion::logical_expr::Expr;
 use moka::sync::Cache;
 use synoptic_source::{
-    Capabilities, ErrorKind, FilterSupport, Fragment, PrepareOptions, PreparedScan, Pushdown,
-    Result, Snapshot, SnapshotKind, Source, SourceCheck, SourceError, Statement, TableDef,
-    TableInfo,
+    Capabilities, ErrorKind, FilterSupport, Fragment, OperatorKind, PrepareOptions, PreparedScan,
+    Pushdown, Relation, Result, Snapshot, SnapshotKind, Source, SourceCheck, SourceError,
+    Statement, TableDef, TableInfo,
 };
 use synoptic_types::{Reason, SourceName, TableName};
 use tokio::time::Instant;
@@ -21,7 +21,8 @@ use super::discover::{PgTable, describe_sql, stamp_sql, table_def, table_info, t
 use super::options::Options;
 use super::pool::Pool;
 use super::ranges::Ranges;
-use super::request::request;
+use super::relation::{self, OPERATORS, render};
+use super::request::{comment, request};
 use super::scan::{PostgresScan, ScanPlan, shared};
 use super::snapshot::{PgSnapshot, Shared};
 use super::statistics::{Estimates, STATISTICS_SQL};
@@ -51,6 +52,7 @@ impl PostgresSource {
                 projection: true,
                 filters: FilterSupport::Exact,
                 functions: POSTGRES.functions(),
+                operators: &OPERATORS,
                 limit: true,
                 dynamic_filters: true,
                 parallel_scan: true,
@@ -202,7 +204,35 @@ impl Source for PostgresSource {
         let request = request(&fragment, &ranges, &query_id)
             .map_err(|error| self.pool.name(error).in_table(fragment.table.name()))?;
         let statistics = estimates.fragment(&fragment);
-        let plan = ScanPlan::new(&shared, Arc::new(request), fragment, ranges, options.batch_size);
+        let plan = ScanPlan::of_fragment(&shared, request, fragment, ranges, options.batch_size);
+        let plan = plan.map_err(|error| self.pool.name(error))?;
         Ok(Arc::new(PostgresScan::new(Arc::clone(&self.pool), plan, query_id, statistics)))
+    }
+
+    async fn estimate(&self, fragment: &Fragment) -> Result<Statistics> {
+        Ok(self.estimates(&fragment.table).await?.fragment(fragment))
+    }
+
+    fn supports(&self, relation: &Relation) -> Result<(), Reason> {
+        if !OPERATORS.contains(&relation.kind()) && relation.kind() != OperatorKind::Scan {
+            return Err(Reason::NotCapable(relation.kind().to_string()));
+        }
+        render(relation).map(drop)
+    }
+
+    async fn prepare_relation(
+        &self,
+        relation: &Relation,
+        estimate: Statistics,
+        snapshot: &Arc<dyn Snapshot>,
+        options: &PrepareOptions,
+    ) -> Result<Arc<dyn PreparedScan>> {
+        let shared = shared(&self.pool, snapshot)?;
+        let query_id = shared.statement.query_id.clone();
+        let (request, encodings) = relation::request(relation, &comment(&query_id))
+            .map_err(|error| self.pool.name(error))?;
+        let schema = Arc::clone(&relation.schema);
+        let plan = ScanPlan::of_relation(&shared, request, schema, encodings, options.batch_size);
+        Ok(Arc::new(PostgresScan::new(Arc::clone(&self.pool), plan, query_id, estimate)))
     }
 }

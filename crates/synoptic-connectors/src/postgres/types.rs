@@ -184,6 +184,30 @@ impl Encoding {
     }
 }
 
+/// The type a column is cast to at the server so that it becomes `data_type`, by its `oid`, and how it
+/// travels; `None` for types nothing is cast to.
+pub(super) fn builtin_of(data_type: &DataType) -> Option<(u32, Encoding)> {
+    Some(match data_type {
+        DataType::Boolean => (16, Encoding::Bool),
+        DataType::Binary => (17, Encoding::Bytea),
+        DataType::Int64 => (20, Encoding::Int8),
+        DataType::Int16 => (21, Encoding::Int2),
+        DataType::Int32 => (23, Encoding::Int4),
+        DataType::Utf8 => (TEXT_OID, Encoding::Text),
+        DataType::Float32 => (700, Encoding::Float4),
+        DataType::Float64 => (701, Encoding::Float8),
+        DataType::Date32 => (1082, Encoding::Date),
+        DataType::Time64(TimeUnit::Microsecond) => (1083, Encoding::Time),
+        DataType::Timestamp(TimeUnit::Microsecond, None) => (1114, Encoding::Timestamp),
+        DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => (1184, Encoding::TimestampTz),
+        DataType::Decimal128(precision, scale) => {
+            let scale = u8::try_from(*scale).ok()?;
+            (1700, Encoding::Numeric { precision: *precision, scale, constrained: true })
+        }
+        _ => return None,
+    })
+}
+
 /// Resolves a column's type. `dimensions` is what the column declares (`attndims`).
 pub(super) fn resolve(
     types: &HashMap<u32, TypeRow>,

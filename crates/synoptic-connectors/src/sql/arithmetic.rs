@@ -1,5 +1,5 @@
-//! Arithmetic where no value the operands can have overflows: at an overflow DataFusion and the
-//! source part ways.
+//! Arithmetic on integers and decimals. At an overflow DataFusion and the source part ways, so either
+//! no value the operands can have overflows, or the overflow is made an error as it is here.
 
 use arrow::datatypes::DataType;
 use datafusion::logical_expr::Operator;
@@ -10,11 +10,18 @@ use super::value::{Class, Operand};
 /// The most digits a decimal has before they are cut off.
 const MAX_DIGITS: i64 = 38;
 
-/// `left op right`, for `+`, `-` and `*` on integers and decimals.
-pub(crate) fn combine(left: Operand, op: Operator, right: Operand) -> Result<Operand, Reason> {
-    let (class, data_type) = match (left.class, right.class) {
+/// `left op right`, for `+`, `-` and `*` on integers and decimals. `fails`: decimals that may overflow
+/// are rendered so that this is an error; otherwise they are refused.
+pub(crate) fn combine(
+    left: Operand,
+    op: Operator,
+    right: Operand,
+    fails: bool,
+) -> Result<Operand, Reason> {
+    let sql = format!("({} {op} {})", calculable(&left), calculable(&right));
+    match (left.class, right.class) {
         _ if left.literal.is_some() && right.literal.is_some() => {
-            return Err(Reason::NotOnAllowList("arithmetic on literals alone".to_owned()));
+            Err(Reason::NotOnAllowList("arithmetic on literals alone".to_owned()))
         }
         (Class::Int { min: a, max: b }, Class::Int { min: c, max: d })
             if left.data_type == right.data_type =>
@@ -24,22 +31,27 @@ pub(crate) fn combine(left: Operand, op: Operator, right: Operand) -> Result<Ope
                 Operator::Minus => [a - d, b - c, a - d, b - c],
                 _ => [a * c, a * d, b * c, b * d],
             };
-            (integers(ends, &left.data_type)?, left.data_type.clone())
+            Ok(Operand::new(sql, integers(ends, &left.data_type)?, &left.data_type))
         }
         (Class::Decimal { digits: p, scale: s }, Class::Decimal { digits: q, scale: t }) => {
+            let data_type = decimal_type(&left.data_type, op, &right.data_type)?;
             let (p, s, q, t) = (i64::from(p), i64::from(s), i64::from(q), i64::from(t));
+            // Not the digits of the types, which grow by one in each step, but of the values.
             let (digits, scale) = match op {
-                Operator::Multiply => (p + q + 1, s + t),
+                Operator::Multiply => (p + q, s + t),
                 _ => ((p - s).max(q - t) + s.max(t) + 1, s.max(t)),
             };
-            decimals(digits, scale)?
+            if digits <= MAX_DIGITS {
+                return Ok(Operand::new(sql, decimal(digits, scale)?, &data_type));
+            }
+            if !fails {
+                return Err(overflow());
+            }
+            let sql = format!("CAST({sql} AS numeric({MAX_DIGITS},{scale}))");
+            Ok(Operand::new(sql, decimal(MAX_DIGITS, scale)?, &data_type))
         }
-        (class, _) => {
-            return Err(Reason::NotOnAllowList(format!("the operator {op} on {}", class.noun())));
-        }
-    };
-    let sql = format!("({} {op} {})", calculable(&left), calculable(&right));
-    Ok(Operand::new(sql, class, &data_type))
+        (class, _) => Err(Reason::NotOnAllowList(format!("the operator {op} on {}", class.noun()))),
+    }
 }
 
 /// `-operand`.
@@ -69,18 +81,31 @@ fn integers(ends: [i128; 4], data_type: &DataType) -> Result<Class, Reason> {
         Some(Class::Int { min: least, max: most }) if least <= min && max <= most => {
             Ok(Class::Int { min, max })
         }
-        _ => Err(Reason::DifferentMeaning("the arithmetic may overflow".to_owned())),
+        _ => Err(overflow()),
     }
 }
 
-/// A decimal of so many digits, when nothing is cut off.
-fn decimals(digits: i64, scale: i64) -> Result<(Class, DataType), Reason> {
-    let refused = || Reason::DifferentMeaning("the arithmetic may overflow".to_owned());
-    if digits > MAX_DIGITS {
-        return Err(refused());
-    }
-    let precision = u8::try_from(digits).map_err(|_| refused())?;
-    let scale = i8::try_from(scale).map_err(|_| refused())?;
-    let class = Class::Decimal { digits: u32::from(precision), scale: i32::from(scale) };
-    Ok((class, DataType::Decimal128(precision, scale)))
+/// The type DataFusion gives `left op right`.
+fn decimal_type(left: &DataType, op: Operator, right: &DataType) -> Result<DataType, Reason> {
+    let (DataType::Decimal128(p, s), DataType::Decimal128(q, t)) = (left, right) else {
+        return Err(Reason::NotOnAllowList(format!("the operator {op} on wide decimals")));
+    };
+    let (p, s, q, t) = (i64::from(*p), i64::from(*s), i64::from(*q), i64::from(*t));
+    let (digits, scale) = match op {
+        Operator::Multiply => (p + q + 1, s + t),
+        _ => ((p - s).max(q - t) + s.max(t) + 1, s.max(t)),
+    };
+    let precision = u8::try_from(digits.min(MAX_DIGITS)).map_err(|_| overflow())?;
+    let scale = i8::try_from(scale).ok().filter(|s| i64::from(*s) <= MAX_DIGITS);
+    Ok(DataType::Decimal128(precision, scale.ok_or_else(overflow)?))
+}
+
+fn decimal(digits: i64, scale: i64) -> Result<Class, Reason> {
+    let digits = u32::try_from(digits).map_err(|_| overflow())?;
+    let scale = i32::try_from(scale).map_err(|_| overflow())?;
+    Ok(Class::Decimal { digits, scale })
+}
+
+fn overflow() -> Reason {
+    Reason::DifferentMeaning("the arithmetic may overflow".to_owned())
 }

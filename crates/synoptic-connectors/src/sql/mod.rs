@@ -11,6 +11,7 @@
 //!   combine          + - * that cannot overflow                        arithmetic.rs
 //!   compare          two operands of one class                         compare.rs
 //!   like             patterns                                          like.rs
+//!   render_relation  a tree of operators: every one a derived table     relation.rs, aggregate.rs
 //!   Dialect          what a column and a literal are in the dialect    postgres.rs, sqlite.rs
 //! ```
 //!
@@ -22,12 +23,14 @@
 //! * text columns under a nondeterministic collation, and columns whose values are converted on
 //!   the way, have no facts: they are compared here.
 
+mod aggregate;
 mod arithmetic;
 mod compare;
 mod like;
 mod literal;
 mod operand;
 mod postgres;
+mod relation;
 mod render;
 mod sqlite;
 mod value;
@@ -43,6 +46,7 @@ use datafusion::logical_expr::Expr;
 use synoptic_types::Reason;
 
 pub(crate) use postgres::POSTGRES;
+pub(crate) use relation::{Rendered, Selected, Tables, render_relation};
 pub(crate) use sqlite::SQLITE;
 
 use like::Pattern;
@@ -69,7 +73,15 @@ pub(crate) trait Columns {
     fn facts(&self, column: &str) -> Option<ColumnFacts>;
 
     /// What is tested for NULL instead of the column itself, where the two differ.
-    fn null_operand(&self, _column: &str) -> Option<String> {
+    fn null_operand(&self, column: &str) -> Option<String> {
+        let _ = column;
+        None
+    }
+
+    /// The name for an error, when `column` may have values that cannot be delivered and have not
+    /// been looked at yet.
+    fn unchecked(&self, column: &str) -> Option<&str> {
+        let _ = column;
         None
     }
 }
@@ -110,6 +122,22 @@ pub(crate) trait Dialect: Send + Sync {
     /// Whether `+`, `-` and `*` are rendered where they cannot overflow.
     fn arithmetic(&self) -> bool;
 
+    /// The type that a computed column of this type is cast to, when its values come back exactly;
+    /// `None` for types that are not computed at the source.
+    fn native_type(&self, data_type: &DataType) -> Option<String> {
+        let _ = data_type;
+        None
+    }
+
+    /// `operand`, failing for a value that cannot be delivered; `label` names its column.
+    fn checked(&self, operand: Operand, label: &str) -> Result<Operand, Reason> {
+        let _ = operand;
+        Err(Reason::DifferentMeaning(format!("column {label} is checked when it is read")))
+    }
+
+    /// What makes a text compare by its bytes, after the text.
+    fn binary_collation(&self) -> &'static str;
+
     /// `IS [NOT] DISTINCT FROM`.
     fn distinct_operator(&self, negated: bool) -> &'static str;
 
@@ -140,5 +168,7 @@ pub(crate) fn render_filter(
     columns: &dyn Columns,
     dialect: &dyn Dialect,
 ) -> Result<String, Reason> {
-    render::Renderer { schema, columns, dialect }.filter(expr)
+    let renderer =
+        render::Renderer { schema, columns, dialect, guarded: false, fails_on_overflow: false };
+    renderer.filter(expr)
 }

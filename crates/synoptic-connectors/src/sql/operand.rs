@@ -35,7 +35,7 @@ impl Renderer<'_> {
             Expr::BinaryExpr(binary) if self.dialect.arithmetic() && is_arithmetic(binary.op) => {
                 let left = self.operand(&binary.left, depth)?;
                 let right = self.operand(&binary.right, depth)?;
-                arithmetic::combine(left, binary.op, right)
+                arithmetic::combine(left, binary.op, right, self.fails_on_overflow)
             }
             other => Ok(self.condition(other, depth)?.into_operand()),
         }
@@ -46,7 +46,11 @@ impl Renderer<'_> {
         let facts = self.columns.facts(name).ok_or_else(|| {
             Reason::DifferentMeaning(format!("column {name} is not compared at the source"))
         })?;
-        self.dialect.column(name, field.data_type(), &facts)
+        let operand = self.dialect.column(name, field.data_type(), &facts)?;
+        match self.columns.unchecked(name) {
+            Some(label) if self.guarded => self.dialect.checked(operand, label),
+            _ => Ok(operand),
+        }
     }
 
     fn cast(&self, inner: &Expr, to: &DataType, depth: usize) -> Result<Operand, Reason> {

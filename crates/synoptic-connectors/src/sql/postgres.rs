@@ -1,6 +1,6 @@
 //! PostgreSQL, with UTF-8 as the server's encoding.
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::ScalarValue;
 use synoptic_types::Reason;
 
@@ -11,6 +11,9 @@ use super::{ColumnFacts, Dialect};
 
 /// PostgreSQL's SQL.
 pub(crate) static POSTGRES: PostgresDialect = PostgresDialect;
+
+/// The last timestamp that 64-bit microseconds since 1970 have.
+const LAST: &str = "'294247-01-10 04:00:54.775807";
 
 /// See [`POSTGRES`].
 #[derive(Debug, Clone, Copy)]
@@ -88,6 +91,15 @@ impl Dialect for PostgresDialect {
         };
         let class = match plain(value)? {
             Plain::Int(v) => Class::Int { min: v, max: v },
+            // Its own digits: 1 has one, whatever its type has room for.
+            Plain::Decimal(v) => {
+                let scale = v.split_once('.').map_or(0, |(_, fraction)| fraction.len());
+                let digits = v.bytes().filter(u8::is_ascii_digit).count().max(scale).max(1);
+                Class::Decimal {
+                    digits: u32::try_from(digits).unwrap_or(u32::MAX),
+                    scale: i32::try_from(scale).unwrap_or(i32::MAX),
+                }
+            }
             _ => class.ok_or_else(|| {
                 Reason::NotOnAllowList(format!("a literal of type {}", value.data_type()))
             })?,
@@ -124,6 +136,9 @@ impl Dialect for PostgresDialect {
             (Class::Decimal { digits: p, scale: s }, Class::Decimal { digits: q, scale: t })
                 if t >= s && i64::from(q) - i64::from(t) >= i64::from(p) - i64::from(s) =>
             {
+                // The digits stay what the values can have: they decide what can overflow.
+                let digits = p.saturating_add(t.abs_diff(s)).min(q);
+                let class = Class::Decimal { digits, scale: t };
                 Ok(Operand { class, data_type: to.clone(), ..operand })
             }
             // To the nearest, ties to even, here as there.
@@ -159,6 +174,58 @@ impl Dialect for PostgresDialect {
 
     fn arithmetic(&self) -> bool {
         true
+    }
+
+    fn native_type(&self, data_type: &DataType) -> Option<String> {
+        let name = match data_type {
+            DataType::Boolean => "bool",
+            DataType::Int16 => "int2",
+            DataType::Int32 => "int4",
+            DataType::Int64 => "int8",
+            DataType::Float32 => "float4",
+            DataType::Float64 => "float8",
+            DataType::Decimal128(precision, scale @ 0..) => {
+                return Some(format!("numeric({precision},{scale})"));
+            }
+            DataType::Utf8 => "text",
+            DataType::Binary => "bytea",
+            DataType::Date32 => "date",
+            DataType::Time64(TimeUnit::Microsecond) => "time",
+            DataType::Timestamp(TimeUnit::Microsecond, None) => "timestamp",
+            DataType::Timestamp(TimeUnit::Microsecond, Some(zone)) if &**zone == "UTC" => {
+                "timestamptz"
+            }
+            _ => return None,
+        };
+        Some(name.to_owned())
+    }
+
+    fn checked(&self, operand: Operand, label: &str) -> Result<Operand, Reason> {
+        let x = &operand.sql;
+        let (good, native) = match operand.class {
+            Class::Decimal { .. } => (format!("{x} <> 'NaN'::numeric"), "numeric"),
+            Class::Date => (format!("isfinite({x})"), "date"),
+            Class::Time => (format!("{x} < TIME '24:00'"), "time"),
+            Class::Timestamp => {
+                (format!("{x} > TIMESTAMP '-infinity' AND {x} <= TIMESTAMP {LAST}'"), "timestamp")
+            }
+            Class::Moment => (
+                format!("{x} > TIMESTAMPTZ '-infinity' AND {x} <= TIMESTAMPTZ {LAST}+00'"),
+                "timestamptz",
+            ),
+            _ => return Ok(operand),
+        };
+        // A text that is no such value fails when it is cast; the cast of NULL is NULL.
+        let what = string(&format!("column {label} holds "));
+        let sql = format!(
+            "CASE WHEN {good} THEN {x} \
+             ELSE CAST({what} || {x}::text || ', which Arrow has not' AS {native}) END"
+        );
+        Ok(Operand { sql: format!("({sql})"), ..operand })
+    }
+
+    fn binary_collation(&self) -> &'static str {
+        " COLLATE \"C\""
     }
 
     fn distinct_operator(&self, negated: bool) -> &'static str {

@@ -26,6 +26,10 @@ pub(super) struct Renderer<'a> {
     pub schema: &'a Schema,
     pub columns: &'a dyn Columns,
     pub dialect: &'a dyn Dialect,
+    /// Values that cannot be delivered are looked for: see [`super::Columns::unchecked`].
+    pub guarded: bool,
+    /// Arithmetic that may overflow is rendered so that it fails then. Otherwise it stays here.
+    pub fails_on_overflow: bool,
 }
 
 impl Renderer<'_> {

@@ -149,6 +149,10 @@ impl Dialect for SqliteDialect {
         false
     }
 
+    fn binary_collation(&self) -> &'static str {
+        " COLLATE BINARY"
+    }
+
     fn distinct_operator(&self, negated: bool) -> &'static str {
         if negated { "IS" } else { "IS NOT" }
     }

@@ -43,6 +43,7 @@ impl SqliteSource {
             projection: true,
             filters: FilterSupport::Exact,
             functions: SQLITE.functions(),
+            operators: &[],
             limit: true,
             dynamic_filters: true,
             parallel_scan: false,

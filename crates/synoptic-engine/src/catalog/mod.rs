@@ -11,3 +11,4 @@ mod table;
 pub use library::catalogs;
 pub(crate) use statement::{INFORMATION_SCHEMA, PUBLIC, SYNOPTIC, SYSTEM, StatementCatalogs};
 pub(crate) use system::{SYSTEM_TABLES, system_schema_of};
+pub(crate) use table::SourceTable;

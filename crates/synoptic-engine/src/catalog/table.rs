@@ -61,12 +61,43 @@ impl SourceTable {
         self.entry.source().pushdown(&self.table, filter)
     }
 
-    fn keep(&self, filter: &Expr, reason: Reason) {
-        let kept = (filter.to_string(), reason);
+    /// Notes what stays here, for EXPLAIN.
+    pub(crate) fn keep(&self, what: String, reason: Reason) {
+        let kept = (what, reason);
         let mut all = self.kept.lock();
         if !all.contains(&kept) {
             all.push(kept);
         }
+    }
+
+    /// The source and the statement, when the table is one statement's.
+    pub(crate) fn of_statement(&self) -> Option<(Arc<SourceEntry>, Arc<Scope>)> {
+        match &self.scope {
+            ScopeOf::Statement(scope) => Some((Arc::clone(&self.entry), Arc::clone(scope))),
+            ScopeOf::Session(_) => None,
+        }
+    }
+
+    /// The scan as a fragment, when all of it is exact at the source.
+    pub(crate) fn exact_fragment(
+        &self,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Option<Fragment> {
+        let mut fragment = Fragment::table(Arc::clone(&self.table));
+        if let Some(projection) = projection {
+            fragment.projection.clone_from(projection);
+        }
+        if !filters.iter().all(|filter| self.pushdown(filter) == Pushdown::Exact) {
+            return None;
+        }
+        if limit.is_some() && !self.entry.source().capabilities().limit {
+            return None;
+        }
+        fragment.filters = filters.to_vec();
+        fragment.limit = limit;
+        Some(fragment)
     }
 }
 
@@ -114,11 +145,11 @@ impl TableProvider for SourceTable {
         let answer = |filter: &&Expr| match self.pushdown(filter) {
             Pushdown::Exact => TableProviderFilterPushDown::Exact,
             Pushdown::Inexact(reason) => {
-                self.keep(filter, reason);
+                self.keep(filter.to_string(), reason);
                 TableProviderFilterPushDown::Inexact
             }
             Pushdown::No(reason) => {
-                self.keep(filter, reason);
+                self.keep(filter.to_string(), reason);
                 TableProviderFilterPushDown::Unsupported
             }
         };
@@ -159,8 +190,8 @@ impl TableProvider for SourceTable {
         let place =
             |e: SourceError| Error::from(e.in_source(source.name()).in_table(self.table.name()));
         let prepared = source.prepare(fragment, &snapshot, &options).await.map_err(place)?;
-        let record =
-            scope.record(source.name().clone(), self.table.name().clone(), prepared.remote_text());
+        let tables = vec![self.table.name().clone()];
+        let record = scope.record(source.name().clone(), tables, prepared.remote_text());
         let kept = self.kept.lock().clone();
         let entry = Arc::clone(&self.entry);
         Ok(Arc::new(RemoteScanExec::new(entry, prepared, scope, record, kept)))

@@ -22,6 +22,7 @@ use synoptic_types::{ByteSize, Clock, ErrorCode, QueryId, QueryOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::catalog::{INFORMATION_SCHEMA, SYNOPTIC, SYSTEM_TABLES};
+use crate::cut::{CutPolicy, Planner};
 use crate::error::{Error, Result};
 use crate::metadata::TableEntry;
 use crate::query::{CancelOutcome, QueryInfo};
@@ -49,6 +50,9 @@ pub struct EngineConfig {
     pub query_history: usize,
     /// What sessions start with.
     pub defaults: QueryOptions,
+    /// When work is left to a source that supports it. Not a key of the configuration: by cost is
+    /// right outside tests.
+    pub cut: CutPolicy,
 }
 
 impl Default for EngineConfig {
@@ -62,6 +66,7 @@ impl Default for EngineConfig {
             max_concurrent_queries: 64,
             query_history: 1000,
             defaults: QueryOptions::default(),
+            cut: CutPolicy::default(),
         }
     }
 }
@@ -299,6 +304,7 @@ fn base_state(config: &EngineConfig, runtime: &Arc<RuntimeEnv>) -> SessionState 
         .with_runtime_env(Arc::clone(runtime))
         .with_analyzer_rules(rules)
         .with_optimizer_rules(optimizations)
+        .with_query_planner(Arc::new(Planner))
         .with_default_features();
     if let Some(planners) = builder.expr_planners() {
         planners.insert(0, Arc::new(FloatOperators));

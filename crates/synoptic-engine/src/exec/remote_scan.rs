@@ -52,6 +52,8 @@ pub(crate) struct RemoteScanExec {
     dynamic_filters: Vec<Arc<dyn PhysicalExpr>>,
     /// What is made of those that joins make.
     join_keys: Arc<JoinKeys>,
+    /// Whether it takes any: they are over the columns of one table.
+    filterable: bool,
     /// Keeps what was read, inside a recursive query.
     replay: Option<Replay>,
     properties: Arc<PlanProperties>,
@@ -163,10 +165,18 @@ impl RemoteScanExec {
             kept,
             dynamic_filters: Vec::new(),
             join_keys: Arc::default(),
+            filterable: true,
             replay: None,
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
         }
+    }
+}
+
+impl RemoteScanExec {
+    /// For a relation, whose columns are not a table's.
+    pub(crate) fn without_dynamic_filters(self) -> Self {
+        Self { filterable: false, ..self }
     }
 }
 
@@ -264,6 +274,7 @@ impl ExecutionPlan for RemoteScanExec {
         let propagation = FilterPushdownPropagation::with_parent_pushdown_result(answers);
         let wanted = matches!(phase, FilterPushdownPhase::Post)
             && self.scope.dynamic_filters
+            && self.filterable
             && self.entry.source().capabilities().dynamic_filters
             && !offered.is_empty();
         if !wanted {
@@ -288,7 +299,7 @@ impl DisplayAs for RemoteScanExec {
         let rows = self.prepared.statistics().num_rows;
         if matches!(format, DisplayFormatType::TreeRender) {
             writeln!(f, "source={source}")?;
-            writeln!(f, "table={}", self.record.table)?;
+            writeln!(f, "table={}", self.record.table())?;
             return writeln!(f, "remote={}", self.record.remote_text);
         }
         write!(
@@ -361,6 +372,10 @@ impl RecordBatchStream for RemoteStream {
 }
 
 fn placed(error: SourceError, record: &ScanRecord) -> DataFusionError {
-    let error = error.in_source(&record.source).in_table(&record.table);
+    let error = error.in_source(&record.source);
+    let error = match record.tables.as_slice() {
+        [table] => error.in_table(table),
+        _ => error,
+    };
     DataFusionError::External(Box::new(error))
 }

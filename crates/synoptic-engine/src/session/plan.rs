@@ -20,6 +20,7 @@ use synoptic_types::{Deadline, ErrorCode, QueryId, QueryOptions};
 use uuid::Uuid;
 
 use crate::catalog::StatementCatalogs;
+use crate::cut::cut;
 use crate::engine::hints;
 use crate::error::{Error, Result, timed_out};
 use crate::exec::{knowing_joins, replaying_recursions, yielding_joins};
@@ -140,6 +141,8 @@ impl Session {
         let plan = bind(plan, &wanted, &request.parameters)?;
         let plan = state.optimize(&plan)?;
         let schema = answer_schema(plan.schema(), &names);
+        let plan = cut(plan, scope, self.engine().config().cut).await?;
+        // What stays here, after the sources have had their part.
         let plan = checked(plan)?;
         let physical = state.query_planner().create_physical_plan(&plan, &state).await?;
         let physical = replaying_recursions(physical)?;

@@ -1,0 +1,286 @@
+//! What an operator costs here and at a source. Pure; it decides where work is done, never answers.
+//!
+//! Costs are microseconds of one core, measured on PostgreSQL 15 with 600,000 rows in memory: COPY
+//! BINARY of one column takes 0.14 a row and of six (32 bytes) 0.28, taking rows off the wire about
+//! as much again; counting by a text 0.11; the eight aggregates of TPC-H's first query 0.59. The
+//! engine's hash operators take 10 to 20 million rows a second on two cores. Reading a table is
+//! left out: it is the same on either side.
+
+use datafusion::common::Statistics;
+use datafusion::common::stats::Precision;
+
+/// Opening one more fragment: a connection's transaction, a round trip.
+const FRAGMENT: f64 = 500.0;
+/// Putting a row on the wire and taking it off.
+const ROW: f64 = 0.3;
+/// One byte of it.
+const BYTE: f64 = 0.006;
+
+/// A row into a group, there and here.
+const AGGREGATE_THERE: f64 = 0.1;
+const AGGREGATE_HERE: f64 = 0.08;
+/// One computed value: an aggregate's step, an arithmetic operator.
+const VALUE_THERE: f64 = 0.035;
+const VALUE_HERE: f64 = 0.01;
+/// A row into or past a hash table of a join.
+const JOIN_THERE: f64 = 0.25;
+const JOIN_HERE: f64 = 0.07;
+/// A pair of rows that a join yields.
+const PAIR_THERE: f64 = 0.1;
+const PAIR_HERE: f64 = 0.03;
+/// A row past a heap of the first few.
+const TOP_THERE: f64 = 0.08;
+const TOP_HERE: f64 = 0.03;
+/// A row past a condition.
+const FILTER_THERE: f64 = 0.05;
+const FILTER_HERE: f64 = 0.02;
+
+/// What is assumed of a table without statistics.
+const UNKNOWN_ROWS: f64 = 1e6;
+/// Bytes of a value of a type without a fixed width.
+const UNKNOWN_WIDTH: f64 = 24.0;
+/// What a condition over other operators keeps.
+const FILTERED: f64 = 0.25;
+
+/// What is expected of an operator's rows.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Estimate {
+    pub rows: f64,
+    /// Whether `rows` comes from statistics, and not from an assumption.
+    pub known: bool,
+    pub columns: Vec<ColumnEstimate>,
+}
+
+/// What is expected of a column's values.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ColumnEstimate {
+    /// Bytes of a value on average.
+    pub width: f64,
+    /// How many different ones there are.
+    pub distinct: Option<f64>,
+}
+
+/// Work at the source and here, for the same operator.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Work {
+    pub there: f64,
+    pub here: f64,
+}
+
+impl Estimate {
+    /// Of a scan. `widths` are those of the types, where they have one.
+    pub fn of_statistics(statistics: &Statistics, widths: &[Option<usize>]) -> Self {
+        let rows = number(&statistics.num_rows);
+        let columns = widths.iter().enumerate().map(|(i, width)| {
+            let column = statistics.column_statistics.get(i);
+            let bytes = column.and_then(|column| number(&column.byte_size)).zip(rows);
+            let average = bytes.filter(|(_, rows)| *rows > 0.0).map(|(bytes, rows)| bytes / rows);
+            ColumnEstimate {
+                width: average.or(width.map(|width| width as f64)).unwrap_or(UNKNOWN_WIDTH),
+                distinct: column.and_then(|column| number(&column.distinct_count)),
+            }
+        });
+        let columns = columns.collect();
+        Self { rows: rows.unwrap_or(UNKNOWN_ROWS), known: rows.is_some(), columns }
+    }
+
+    /// What it costs to bring the rows here as one fragment.
+    pub fn transfer(&self) -> f64 {
+        let bytes: f64 = self.columns.iter().map(|column| column.width).sum();
+        FRAGMENT + self.rows * (ROW + BYTE * bytes)
+    }
+
+    /// At most `rows` rows.
+    pub fn at_most(mut self, rows: f64) -> Self {
+        // A limit is known, whatever it is of.
+        self.known |= rows < self.rows;
+        self.rows = self.rows.min(rows);
+        self.bounded()
+    }
+
+    /// After a condition over other operators.
+    pub fn filtered(mut self) -> Self {
+        self.rows *= FILTERED;
+        self.bounded()
+    }
+
+    fn bounded(mut self) -> Self {
+        for column in &mut self.columns {
+            column.distinct = column.distinct.map(|distinct| distinct.min(self.rows));
+        }
+        self
+    }
+
+    /// The groups of `keys`, whose columns come first, followed by those of `aggregates`.
+    pub fn grouped(&self, keys: Vec<ColumnEstimate>, aggregates: Vec<ColumnEstimate>) -> Self {
+        if keys.is_empty() {
+            return Self { rows: 1.0, known: true, columns: aggregates };
+        }
+        // Values that nothing is known of may all differ.
+        let groups = keys
+            .iter()
+            .try_fold(1.0, |groups, key| key.distinct.map(|distinct| groups * distinct.max(1.0)));
+        let rows = groups.unwrap_or(self.rows).min(self.rows);
+        Self { rows, known: self.known, columns: keys.into_iter().chain(aggregates).collect() }
+            .bounded()
+    }
+
+    /// Pairs of rows whose keys are equal; `keys` are the different values of each pair of keys.
+    pub fn joined(&self, other: &Self, keys: &[(Option<f64>, Option<f64>)]) -> Self {
+        let mut matching = 1.0_f64;
+        let mut known = self.known && other.known;
+        for (left, right) in keys {
+            match (left, right) {
+                (Some(left), Some(right)) => matching *= left.max(*right).max(1.0),
+                // Nothing is known: the side with more rows might repeat each key any number of times.
+                _ => known = false,
+            }
+        }
+        // Several keys together cannot tell more rows apart than there are.
+        let most = self.rows.max(other.rows).max(1.0);
+        let rows = self.rows * other.rows / matching.clamp(1.0, most);
+        let columns = self.columns.iter().chain(&other.columns).cloned().collect();
+        Self { rows, known, columns }.bounded()
+    }
+
+    /// Rows with a partner, or without one.
+    pub fn having_partner(
+        &self,
+        other: &Self,
+        keys: &[(Option<f64>, Option<f64>)],
+        anti: bool,
+    ) -> Self {
+        let share =
+            keys.iter().filter_map(|(left, right)| Some(((*right)? / (*left)?.max(1.0)).min(1.0)));
+        let share = share.fold(None, |least: Option<f64>, share| {
+            Some(least.map_or(share, |least| least.min(share)))
+        });
+        let known = self.known && other.known && share.is_some();
+        let share = share.unwrap_or(1.0);
+        let share = if anti { (1.0 - share).max(0.1) } else { share };
+        Self { rows: self.rows * share, known, columns: self.columns.clone() }.bounded()
+    }
+}
+
+/// Aggregating `input`, computing `values` values a row.
+pub(crate) fn aggregate(input: &Estimate, values: usize) -> Work {
+    let values = values as f64;
+    Work {
+        there: input.rows * (AGGREGATE_THERE + VALUE_THERE * values),
+        here: input.rows * (AGGREGATE_HERE + VALUE_HERE * values),
+    }
+}
+
+/// Computing `values` values a row.
+pub(crate) fn project(input: &Estimate, values: usize) -> Work {
+    let values = values as f64;
+    Work { there: input.rows * VALUE_THERE * values, here: input.rows * VALUE_HERE * values }
+}
+
+/// Joining two inputs to `output`.
+pub(crate) fn join(left: &Estimate, right: &Estimate, output: &Estimate) -> Work {
+    let rows = left.rows + right.rows;
+    Work {
+        there: rows * JOIN_THERE + output.rows * PAIR_THERE,
+        here: rows * JOIN_HERE + output.rows * PAIR_HERE,
+    }
+}
+
+/// Looking for the first few rows.
+pub(crate) fn top(input: &Estimate) -> Work {
+    Work { there: input.rows * TOP_THERE, here: input.rows * TOP_HERE }
+}
+
+/// A condition over other operators.
+pub(crate) fn filter(input: &Estimate) -> Work {
+    Work { there: input.rows * FILTER_THERE, here: input.rows * FILTER_HERE }
+}
+
+fn number(value: &Precision<usize>) -> Option<f64> {
+    value.get_value().map(|value| *value as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(rows: f64, distinct: &[f64]) -> Estimate {
+        let columns = distinct
+            .iter()
+            .map(|distinct| ColumnEstimate { width: 8.0, distinct: Some(*distinct) });
+        Estimate { rows, known: true, columns: columns.collect() }
+    }
+
+    fn value() -> ColumnEstimate {
+        ColumnEstimate { width: 8.0, distinct: None }
+    }
+
+    fn pushed_is_cheaper(inputs: &[&Estimate], output: &Estimate, work: Work) -> bool {
+        let fetched: f64 = inputs.iter().map(|input| input.transfer()).sum();
+        work.there + output.transfer() < work.here + fetched
+    }
+
+    #[test]
+    fn aggregates_that_reduce_go_and_those_that_do_not_stay() {
+        let input = table(1e6, &[10.0, 1e6]);
+        let few = input.grouped(vec![input.columns[0].clone()], vec![value()]);
+        assert_eq!(few.rows, 10.0);
+        assert!(pushed_is_cheaper(&[&input], &few, aggregate(&input, 1)));
+        let all = input.grouped(vec![input.columns[1].clone()], vec![value()]);
+        assert_eq!(all.rows, 1e6);
+        assert!(!pushed_is_cheaper(&[&input], &all, aggregate(&input, 1)));
+        // Nothing is known of an expression: every row may be a group.
+        let unknown = input.grouped(vec![value()], vec![value()]);
+        assert!(!pushed_is_cheaper(&[&input], &unknown, aggregate(&input, 1)));
+        // One row is one row, whatever is known.
+        let unknown = Estimate { known: false, ..input.clone() };
+        let one = unknown.grouped(vec![], vec![value()]);
+        assert!(one.known && one.rows == 1.0);
+        assert!(pushed_is_cheaper(&[&unknown], &one, aggregate(&unknown, 1)));
+    }
+
+    #[test]
+    fn joins_that_multiply_stay_and_those_that_select_go() {
+        let (orders, customers) = (table(1.5e6, &[1e5]), table(1e5, &[1e5]));
+        // Every order with all of its customer: more bytes than before.
+        let wide = orders.joined(&customers, &[(Some(1e5), Some(1e5))]);
+        assert_eq!(wide.rows, 1.5e6);
+        let work = join(&orders, &customers, &wide);
+        assert!(!pushed_is_cheaper(&[&orders, &customers], &wide, work));
+        // A few customers select a few of their orders.
+        let few = table(100.0, &[100.0]);
+        let selected = orders.joined(&few, &[(Some(1e5), Some(100.0))]);
+        assert_eq!(selected.rows, 1500.0);
+        let work = join(&orders, &few, &selected);
+        assert!(pushed_is_cheaper(&[&orders, &few], &selected, work));
+        assert!(!orders.joined(&few, &[(None, Some(100.0))]).known);
+    }
+
+    #[test]
+    fn partners() {
+        let (left, right) = (table(1000.0, &[1000.0]), table(10.0, &[10.0]));
+        let keys = [(Some(1000.0), Some(10.0))];
+        assert_eq!(left.having_partner(&right, &keys, false).rows, 10.0);
+        assert_eq!(left.having_partner(&right, &keys, true).rows, 990.0);
+        assert!(!left.having_partner(&right, &[(None, None)], false).known);
+    }
+
+    #[test]
+    fn the_first_few_go() {
+        let input = table(1e5, &[1e5]);
+        let top_ten = input.clone().at_most(10.0);
+        assert_eq!((top_ten.rows, top_ten.columns[0].distinct), (10.0, Some(10.0)));
+        assert!(pushed_is_cheaper(&[&input], &top_ten, top(&input)));
+    }
+
+    #[test]
+    fn statistics_are_taken_as_they_are() {
+        let mut statistics = Statistics::default();
+        let unknown = Estimate::of_statistics(&statistics, &[Some(4), None]);
+        assert!(!unknown.known && unknown.rows == UNKNOWN_ROWS);
+        assert_eq!(unknown.columns[0].width, 4.0);
+        statistics.num_rows = Precision::Inexact(50);
+        let known = Estimate::of_statistics(&statistics, &[]);
+        assert!(known.known && known.rows == 50.0);
+    }
+}

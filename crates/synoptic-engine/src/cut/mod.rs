@@ -1,0 +1,332 @@
+//! The cut: which parts of an optimised plan run at their sources.
+//!
+//! From the leaves up, each operator whose inputs are all of one source is offered to it as a
+//! [`Relation`]. Where the source yields exactly the same rows for it, both ways are costed
+//! (`cost.rs`): all of it there and its rows moved, or its inputs' rows moved and the operator here.
+//! The cheaper way is kept; the relation goes on growing either way, because what is dear alone may
+//! be cheap below an aggregate. What stays has its reason in EXPLAIN.
+//!
+//! ```text
+//! LogicalPlan ─ estimates ─► walk ─► LogicalPlan with RemoteRelation leaves ─► RemoteScanExec
+//! ```
+//!
+//! The order of a TopN's rows is not promised by a remote scan, so the sort stays here, over the few
+//! rows that come; so does a limit.
+
+mod build;
+mod cost;
+mod node;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Result, Statistics};
+use datafusion::datasource::source_as_provider;
+use datafusion::logical_expr::{Extension, LogicalPlan, TableScan};
+use synoptic_catalog::SourceEntry;
+use synoptic_source::{Fragment, Operator, Relation};
+use synoptic_types::{Pushdown, Reason};
+
+use crate::catalog::SourceTable;
+use crate::scope::Scope;
+
+use build::{Built, build, is_ordered, is_worthwhile, rows_of, skips};
+use cost::Estimate;
+use node::{CutNode, Kept};
+
+pub(crate) use node::Planner;
+
+/// When an operator that a source supports is left to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CutPolicy {
+    /// When that is estimated to cost less.
+    #[default]
+    ByCost,
+    /// Always: for tests of what sources answer.
+    Always,
+}
+
+/// Replaces parts of `plan` by what their sources run.
+///
+/// # Errors
+/// When the plan cannot be walked, which is a bug.
+pub(crate) async fn cut(
+    plan: LogicalPlan,
+    scope: &Scope,
+    policy: CutPolicy,
+) -> Result<LogicalPlan> {
+    if scope.pushdown == Pushdown::None {
+        return Ok(plan);
+    }
+    let mut scans = Vec::new();
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            scans.extend(leaf(scan)?.map(|leaf| (key(scan), leaf)));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    if scans.is_empty() {
+        return Ok(plan);
+    }
+    let mut estimates = HashMap::new();
+    for (key, leaf) in scans {
+        let source = leaf.entry.source();
+        if source.capabilities().operators.is_empty() || estimates.contains_key(&key) {
+            continue;
+        }
+        match source.estimate(&leaf.fragment).await {
+            Ok(estimate) => drop(estimates.insert(key, estimate)),
+            Err(error) => tracing::debug!(source = %source.name(), %error, "no estimates"),
+        }
+    }
+    Ok(Walk { estimates, policy }.node(plan)?.plan)
+}
+
+/// A scan of a source's table, as its source would get it.
+struct Leaf {
+    provider: Arc<dyn TableProvider>,
+    entry: Arc<SourceEntry>,
+    scope: Arc<Scope>,
+    fragment: Fragment,
+}
+
+/// `None` for tables of no source, and for scans with filters that stay here.
+fn leaf(scan: &TableScan) -> Result<Option<Leaf>> {
+    let Ok(provider) = source_as_provider(&scan.source) else { return Ok(None) };
+    let Some(table) = provider.downcast_ref::<SourceTable>() else { return Ok(None) };
+    let Some((entry, scope)) = table.of_statement() else { return Ok(None) };
+    let fragment = table.exact_fragment(scan.projection.as_ref(), &scan.filters, scan.fetch);
+    Ok(fragment.map(|fragment| Leaf { provider: Arc::clone(&provider), entry, scope, fragment }))
+}
+
+/// Tells scans apart.
+fn key(scan: &TableScan) -> String {
+    format!("{:p} {scan:?}", Arc::as_ptr(&scan.source).cast::<()>())
+}
+
+/// The best that was found for a part of the plan.
+struct Planned {
+    plan: LogicalPlan,
+    cost: f64,
+    /// All of it at one source.
+    remote: Option<Remote>,
+    /// The remote scans in `plan`, for the reasons why what is over them stays here.
+    scans: Vec<Scan>,
+}
+
+#[derive(Clone)]
+enum Scan {
+    Table(Arc<dyn TableProvider>),
+    Cut(Kept),
+}
+
+/// A part of the plan as a relation.
+#[derive(Clone)]
+struct Remote {
+    entry: Arc<SourceEntry>,
+    scope: Arc<Scope>,
+    relation: Arc<Relation>,
+    estimate: Estimate,
+    /// What its operators cost there.
+    work: f64,
+}
+
+struct Walk {
+    estimates: HashMap<String, Statistics>,
+    policy: CutPolicy,
+}
+
+impl Walk {
+    fn node(&self, plan: LogicalPlan) -> Result<Planned> {
+        let plan =
+            plan.map_subqueries(|subquery| Ok(Transformed::yes(self.node(subquery)?.plan)))?.data;
+        if let LogicalPlan::TableScan(scan) = &plan {
+            let leaf = leaf(scan)?;
+            return Ok(self.scan(plan, leaf));
+        }
+        let mut inputs = Vec::new();
+        let plan = plan.map_children(|child| {
+            let mut planned = self.node(child)?;
+            let empty = LogicalPlan::EmptyRelation(datafusion::logical_expr::EmptyRelation {
+                produce_one_row: false,
+                schema: Arc::clone(planned.plan.schema()),
+            });
+            let child = std::mem::replace(&mut planned.plan, empty);
+            inputs.push(planned);
+            Ok(Transformed::yes(child))
+        })?;
+        Ok(self.operator(plan.data, inputs))
+    }
+
+    fn scan(&self, plan: LogicalPlan, leaf: Option<Leaf>) -> Planned {
+        let (Some(leaf), LogicalPlan::TableScan(scan)) = (leaf, &plan) else {
+            return Planned { plan, cost: 0.0, remote: None, scans: Vec::new() };
+        };
+        let schema = leaf.fragment.schema();
+        let widths: Vec<_> =
+            schema.fields().iter().map(|field| field.data_type().primitive_width()).collect();
+        let unknown = Statistics::new_unknown(&schema);
+        let statistics = self.estimates.get(&key(scan)).unwrap_or(&unknown);
+        let mut estimate = Estimate::of_statistics(statistics, &widths);
+        if let Some(limit) = leaf.fragment.limit {
+            estimate = estimate.at_most(limit as f64);
+        }
+        let remote = Remote {
+            entry: leaf.entry,
+            scope: leaf.scope,
+            relation: Arc::new(Relation { operator: Operator::Scan(leaf.fragment), schema }),
+            work: 0.0,
+            estimate,
+        };
+        let cost = remote.estimate.transfer();
+        let scans = vec![Scan::Table(leaf.provider)];
+        Planned { plan, cost, remote: Some(remote), scans }
+    }
+
+    /// An operator over what was found for its inputs, which `plan` has already.
+    fn operator(&self, plan: LogicalPlan, inputs: Vec<Planned>) -> Planned {
+        let cost = inputs.iter().map(|input| input.cost).sum();
+        let here = |plan, cost, inputs: Vec<Planned>, remote| {
+            let scans = inputs.into_iter().flat_map(|input| input.scans).collect();
+            Planned { plan, cost, remote, scans }
+        };
+        let Some(first) = one_source(&inputs) else { return here(plan, cost, inputs, None) };
+        // Only names change.
+        if matches!(plan, LogicalPlan::SubqueryAlias(_)) {
+            return here(plan, cost, inputs, Some(first));
+        }
+        if let LogicalPlan::Limit(limit) = &plan
+            && (is_ordered(&first.relation) || limit_of(&first.relation).is_some())
+        {
+            // The scan's limit is this one; of an order, the first rows are found here.
+            let own = limit_of(&first.relation);
+            let same = own.is_some() && rows_of(limit).ok() == own;
+            let remote = (same && !skips(limit)).then_some(first);
+            return here(plan, cost, inputs, remote);
+        }
+        let relations: Vec<_> = inputs
+            .iter()
+            .filter_map(|input| input.remote.as_ref())
+            .map(|remote| (&remote.relation, &remote.estimate))
+            .collect();
+        let Some(built) = build(&plan, &relations) else { return here(plan, cost, inputs, None) };
+        let source = first.entry.source();
+        let supported = built.and_then(|built| {
+            source.supports(&built.relation)?;
+            Ok(built)
+        });
+        let Built { relation, estimate, work } = match supported {
+            Ok(built) => built,
+            Err(reason) => {
+                // A filter of one table was offered to its scan, which has said why it stays.
+                let of_scan = matches!(first.relation.operator, Operator::Scan(_));
+                if !(of_scan && matches!(plan, LogicalPlan::Filter(_))) {
+                    keep(&plan, &inputs, reason);
+                }
+                return here(plan, cost, inputs, None);
+            }
+        };
+        let before: f64 =
+            inputs.iter().filter_map(|input| input.remote.as_ref()).map(|r| r.work).sum();
+        let remote =
+            Remote { relation: Arc::new(relation), estimate, work: before + work.there, ..first };
+        let cost_here = cost + work.here;
+        let cost_there = remote.work + remote.estimate.transfer();
+        let reduces = matches!(plan, LogicalPlan::Sort(_) | LogicalPlan::Limit(_));
+        let cheaper = match self.policy {
+            CutPolicy::Always => true,
+            CutPolicy::ByCost => cost_there < cost_here && is_sure(&plan, &remote.estimate),
+        };
+        let whole = match &plan {
+            LogicalPlan::Limit(limit) if skips(limit) => None,
+            _ => Some(remote.clone()),
+        };
+        if !is_worthwhile(&remote.relation) || (is_ordered(&remote.relation) && !reduces) {
+            return here(plan, cost_here, inputs, whole);
+        }
+        if !cheaper {
+            // Where expressions are computed over few rows does not matter to anybody.
+            if !matches!(plan, LogicalPlan::Projection(_)) {
+                keep(&plan, &inputs, Reason::NotCheaper);
+            }
+            return here(plan, cost_here, inputs, whole);
+        }
+        let kept = Kept::default();
+        let leaf = |schema| {
+            LogicalPlan::Extension(Extension {
+                node: Arc::new(CutNode {
+                    entry: Arc::clone(&remote.entry),
+                    scope: Arc::clone(&remote.scope),
+                    relation: Arc::clone(&remote.relation),
+                    estimate: remote.estimate.clone(),
+                    schema,
+                    kept: Arc::clone(&kept),
+                }),
+            })
+        };
+        let plan = match reduces {
+            false => leaf(Arc::clone(plan.schema())),
+            true => {
+                let cut = leaf(Arc::clone(plan.schema()));
+                match plan {
+                    LogicalPlan::Sort(mut sort) => {
+                        sort.input = Arc::new(cut);
+                        LogicalPlan::Sort(sort)
+                    }
+                    LogicalPlan::Limit(mut limit) => {
+                        limit.input = Arc::new(cut);
+                        LogicalPlan::Limit(limit)
+                    }
+                    other => other,
+                }
+            }
+        };
+        Planned { plan, cost: cost_there, remote: whole, scans: vec![Scan::Cut(kept)] }
+    }
+}
+
+/// The first input's relation, when all inputs are relations at one source.
+fn one_source(inputs: &[Planned]) -> Option<Remote> {
+    let first = inputs.first()?.remote.as_ref()?;
+    let same = inputs.iter().all(|input| {
+        input.remote.as_ref().is_some_and(|remote| Arc::ptr_eq(&remote.entry, &first.entry))
+    });
+    same.then(|| first.clone())
+}
+
+/// The limit that a scan has already.
+fn limit_of(relation: &Relation) -> Option<usize> {
+    match &relation.operator {
+        Operator::Scan(fragment) => fragment.limit,
+        _ => None,
+    }
+}
+
+/// A join whose size is a guess might be far larger than its inputs.
+fn is_sure(plan: &LogicalPlan, estimate: &Estimate) -> bool {
+    estimate.known || !matches!(plan, LogicalPlan::Join(_))
+}
+
+/// Notes why an operator stays here, at the scans below it.
+fn keep(plan: &LogicalPlan, inputs: &[Planned], reason: Reason) {
+    let what = plan.display().to_string();
+    for scan in inputs.iter().filter(|input| input.remote.is_some()).flat_map(|input| &input.scans)
+    {
+        let kept = (what.clone(), reason.clone());
+        match scan {
+            Scan::Cut(all) => {
+                let mut all = all.lock();
+                if !all.contains(&kept) {
+                    all.push(kept);
+                }
+            }
+            Scan::Table(provider) => {
+                if let Some(table) = provider.downcast_ref::<SourceTable>() {
+                    table.keep(kept.0, kept.1);
+                }
+            }
+        }
+    }
+}
