@@ -455,7 +455,10 @@ async fn a_nan_of_either_sign_is_one_nan_above_every_number() {
         }
     }
     fs::write(folder.path().join("c.csv"), "f\n1\n2\n10\n-nan\nNaN\n-NaN\n").expect("written");
-    let source = local(folder.path());
+    let options = json!({ "location": ".", "tables": {
+        "p": { "path": "p.parquet" }, "a": { "path": "a.arrow" }, "s": { "path": "s.arrows" },
+        "c": { "path": "c.csv", "schema": { "f": "double" } } } });
+    let source = source(folder.path(), options);
     for table in ["p", "c", "a", "s"] {
         let got = read(&source, table).await.expect(table);
         let got = got.column(0).as_primitive::<Float64Type>();
@@ -684,13 +687,26 @@ async fn texts_are_dates_times_and_numbers_or_an_error_with_their_place() {
     ];
     for (file, text, declared) in cases {
         fs::write(folder.path().join(file), text).expect("written");
-        let options = json!({ "location": ".", "tables": {
+        let options = json!({ "location": ".", "infer_rows": 1, "tables": {
             "t": { "path": file, "schema": { "x": declared } } } });
         let error = read(&source(folder.path(), options), "t").await.expect_err(file);
         assert_eq!(error.kind(), ErrorKind::Data, "{error}");
         let text = error.to_string();
         assert!(text.contains(file) && text.contains("column x"), "{text}");
         assert!(text.contains(if file.ends_with("csv") { "line 3" } else { "line 2" }), "{text}");
+    }
+    // Offsets from UTC are looked at before a type is guessed.
+    let moment = "2024-01-05T12:00:00.25+02:00";
+    for (other, guessed) in [
+        ("2024-01-05T12:00:00Z", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))),
+        ("2024-01-05T12:00:00", DataType::Utf8),
+    ] {
+        fs::write(folder.path().join("e.csv"), format!("x\n{moment}\n{other}\n")).expect("written");
+        let got = read(&local(folder.path()), "e").await.expect("read");
+        assert_eq!(got.column(0).data_type(), &guessed);
+        let shown = arrow::util::display::array_value_to_string(got.column(0), 0).expect("shown");
+        let utc = "2024-01-05T10:00:00.250Z";
+        assert_eq!(shown, if guessed == DataType::Utf8 { moment } else { utc });
     }
     // A type that was guessed from the first rows holds for the others.
     let text = format!("x\n{}2024-01-05 23:59:59\n", "2024-01-05\n".repeat(2000));

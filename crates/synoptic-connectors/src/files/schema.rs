@@ -4,6 +4,7 @@ use std::io::Cursor;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use arrow::array::AsArray;
 use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
@@ -29,7 +30,7 @@ use super::layout::{Listing, Object, TableSpec};
 use super::location::Location;
 use super::options::CsvOptions;
 use super::pinned::PinnedStore;
-use super::{error, widening};
+use super::{error, text, widening};
 
 /// Files whose schema is read at the same time.
 const CONCURRENT_FILES: usize = 16;
@@ -244,16 +245,46 @@ async fn csv_schema(looking: &Looking<'_>, csv: &CsvOptions, object: &Object) ->
         }
     };
     let (schema, _) = inferred.map_err(|e| error::data(&object.shown, e.to_string()))?;
-    let fields = schema.fields().iter().map(|field| match field.data_type() {
-        // Coarser units would cut later values.
-        DataType::Timestamp(TimeUnit::Second | TimeUnit::Millisecond, zone) => {
-            let data_type = DataType::Timestamp(TimeUnit::Microsecond, zone.clone());
+    let fields = schema.fields().iter().enumerate().map(|(i, field)| match field.data_type() {
+        // Coarser units would cut later values, and the guess does not look at offsets from UTC.
+        DataType::Timestamp(unit, _) => {
+            let texts = csv_texts(csv, object, &schema, i, &head, rows);
+            let data_type = match text::timestamp_type(texts.iter().map(String::as_str)) {
+                DataType::Timestamp(_, zone) if *unit == TimeUnit::Nanosecond => {
+                    DataType::Timestamp(*unit, zone)
+                }
+                other => other,
+            };
             Field::new(field.name(), data_type, true)
         }
         DataType::Null => Field::new(field.name(), DataType::Utf8, true),
         _ => field.as_ref().clone(),
     });
     Ok(Schema::new(fields.collect::<Fields>()))
+}
+
+/// The values of one column in the first `rows` rows, as far as `head` has them whole.
+fn csv_texts(
+    csv: &CsvOptions,
+    object: &Object,
+    schema: &Schema,
+    column: usize,
+    head: &Bytes,
+    rows: usize,
+) -> Vec<String> {
+    let fields = schema.fields().iter().map(|f| Field::new(f.name(), DataType::Utf8, true));
+    let texts = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let reader = arrow::csv::ReaderBuilder::new(texts)
+        .with_format(csv_format(csv, object, csv.header))
+        .with_projection(vec![column])
+        .with_bounds(0, rows)
+        .build(Cursor::new(head));
+    let batches = reader.into_iter().flatten().map_while(std::result::Result::ok);
+    let texts = batches.flat_map(|batch| {
+        let texts = batch.column(0).as_string::<i32>();
+        texts.iter().flatten().map(str::to_owned).collect::<Vec<_>>()
+    });
+    texts.collect()
 }
 
 /// The names in the first line of a CSV file.

@@ -261,14 +261,40 @@ fn float<T: FromStr + Into<f64> + Copy>(text: &str) -> Option<T> {
     (!lost).then_some(value)
 }
 
-/// A timestamp in `unit`; `None` when it is not one, a digit would be lost, or it has an offset
-/// from UTC that a column without a zone cannot keep.
-fn timestamp(text: &str, unit: TimeUnit, zoned: bool) -> Option<i64> {
+/// The time of day of a timestamp, and the offset or zone after it, if any.
+fn clock_and_zone(text: &str) -> (&str, &str) {
     let clock = text.get("YYYY-MM-DD ".len()..).unwrap_or_default();
     let end = clock.find(|c: char| !(c.is_ascii_digit() || c == ':' || c == '.'));
     let (clock, zone) = clock.split_at(end.unwrap_or(clock.len()));
-    let utc = ["", "Z", "UTC", "+00:00", "-00:00", "+0000", "+00"];
-    if !zoned && !utc.iter().any(|utc| zone.trim().eq_ignore_ascii_case(utc)) {
+    (clock, zone.trim())
+}
+
+fn is_utc(zone: &str) -> bool {
+    let names = ["", "Z", "UTC", "+00:00", "-00:00", "+0000", "+00"];
+    names.iter().any(|name| zone.eq_ignore_ascii_case(name))
+}
+
+/// The type of microseconds that keeps all of `texts`, which are timestamps: one with a zone when
+/// any is not in UTC; text when others then have none.
+pub fn timestamp_type<'a>(texts: impl Iterator<Item = &'a str>) -> DataType {
+    let (mut elsewhere, mut without) = (false, false);
+    for text in texts {
+        let (_, zone) = clock_and_zone(text.trim());
+        elsewhere |= !is_utc(zone);
+        without |= zone.is_empty();
+    }
+    match (elsewhere, without) {
+        (false, _) => DataType::Timestamp(TimeUnit::Microsecond, None),
+        (true, false) => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        (true, true) => DataType::Utf8,
+    }
+}
+
+/// A timestamp in `unit`; `None` when it is not one, a digit would be lost, or it has an offset
+/// from UTC that a column without a zone cannot keep.
+fn timestamp(text: &str, unit: TimeUnit, zoned: bool) -> Option<i64> {
+    let (clock, zone) = clock_and_zone(text);
+    if !zoned && !is_utc(zone) {
         return None;
     }
     let (_, fraction) = clock.split_once('.').unwrap_or((clock, ""));
