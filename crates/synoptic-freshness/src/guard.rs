@@ -48,21 +48,29 @@ pub struct Guarded {
     staleness: Option<Duration>,
 }
 
+/// What the chosen copy says when its read starts.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadStart<'a> {
+    /// When we began to ask. A strong read is complete since then: not since a later moment,
+    /// because files are read as the manifest was that came with the answer.
+    pub began: Moment,
+    /// Its answer, on the reading connection, in a query of its own, before the snapshot is
+    /// pinned. For something kept it is the position it was kept with.
+    pub position: &'a Position,
+    /// The log's history: from the authoritative copy with its answer, else that of the facts.
+    pub lineage: &'a Lineage,
+}
+
 /// Checks a choice when its read starts: after queueing, and at DoGet with the ticket's arrival as
-/// `demand.arrival`.
-///
-/// `position` is what the copy answers on the reading connection, in a query of its own, before
-/// the snapshot is pinned; for something kept it is the position it was kept with. `lineage` comes
-/// with it from the authoritative copy, else it is that of the facts. `now` is read *after* that
-/// answer and before the snapshot is pinned.
+/// `demand.arrival`. `now` is read after the copy's answer.
 pub fn recheck(
     choice: &Choice,
     facts: &SourceFacts,
     demand: &Demand,
-    (position, lineage): (&Position, &Lineage),
+    start: ReadStart<'_>,
     now: Moment,
 ) -> Guard {
-    recheck_by(&TheRules, choice, facts, demand, (position, lineage), now)
+    recheck_by(&TheRules, choice, facts, demand, start, now)
 }
 
 pub(crate) fn recheck_by<R: Rules>(
@@ -70,7 +78,7 @@ pub(crate) fn recheck_by<R: Rules>(
     choice: &Choice,
     facts: &SourceFacts,
     demand: &Demand,
-    (position, lineage): (&Position, &Lineage),
+    ReadStart { began, position, lineage }: ReadStart<'_>,
     now: Moment,
 ) -> Guard {
     let again = |reason| Guard::Again(Again { copy: choice.copy.clone(), reason });
@@ -90,7 +98,7 @@ pub(crate) fn recheck_by<R: Rules>(
             return again(CopyReason::TokenNotReached);
         }
     }
-    let lo = if strong { Some(now) } else { choice.lo };
+    let lo = if strong { Some(began) } else { choice.lo };
     let drift = demand.policy.max_drift_ppm;
     let staleness = lo.map(|lo| {
         let hi = choice.fixed.map_or(now, |kept| kept.hi.max(lo));

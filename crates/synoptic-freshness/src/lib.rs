@@ -86,7 +86,7 @@ pub use decision::{
 pub use demand::{Demand, DemandConflict, Policy, ReadAt, SourceDemand};
 pub use facts::{CopyFacts, Facts, Health, Observed, SourceFacts};
 pub use fence::{FenceId, FenceTicket, Fences, Finished};
-pub use guard::{Again, Guard, Guarded, Opened, Settled, opened, recheck, settle};
+pub use guard::{Again, Guard, Guarded, Opened, ReadStart, Settled, opened, recheck, settle};
 pub use lag::LagHistogram;
 pub use position::{Lineage, Relation, relate};
 pub use sample::{Probe, Sample, Samples};

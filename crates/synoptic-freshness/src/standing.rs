@@ -71,11 +71,13 @@ impl<R: Rules> Ask<'_, R> {
         })
     }
 
-    /// Whether a probe of this statement's own makes sense.
+    /// Whether a probe of this statement's own makes sense: once, or a statement whose bound is
+    /// shorter than a round trip would ask for ever.
     pub(crate) fn may_probe(&self) -> bool {
         let authoritative = self.facts.copies.iter().find(|copy| copy.is_authoritative());
         authoritative.is_some_and(|copy| !matches!(copy.health, Health::Down(_)))
             && self.facts.probe_failed.is_none_or(|started| started < self.demand.arrival)
+            && self.facts.samples.newest().is_none_or(|newest| newest.stamp < self.demand.arrival)
     }
 
     /// The oldest sample that proves enough: the easiest to reach.

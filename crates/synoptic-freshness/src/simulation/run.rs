@@ -13,7 +13,7 @@ use crate::guard::{recheck_by, settle_by};
 use crate::rules::Rules as _;
 use crate::{
     Action, Choice, CopyFacts, Decision, Demand, Facts, FenceId, FenceTicket, Fences, Guard,
-    Lineage, Method, Observed, Opened, Policy, Probe, Relation, SourceDemand, SourceFacts, Token,
+    Lineage, Method, Observed, Opened, Policy, Probe, ReadStart, Relation, SourceDemand, SourceFacts, Token,
     TokenKey, opened,
 };
 
@@ -96,7 +96,7 @@ impl Server {
     /// A true time at which this clock had not passed `moment` yet.
     fn time(&self, moment: Moment) -> Time {
         let nanos = i128::from(moment.nanos()) - self.offset;
-        (nanos * 1000 / (1_000_000 + self.ppm) / 1_000_000).max(0) as Time
+        (nanos * 1000 / (1_000_000 + self.ppm)).max(0) as Time
     }
 }
 
@@ -543,7 +543,7 @@ impl Run {
         let (arrived, server) = (self.sessions[session].arrived, self.sessions[session].server);
         if code == ErrorCode::TokenLost {
             self.tally.tokens_lost += 1;
-            if self.world.log.promotion.is_none_or(|(died, ..)| self.now < died) {
+            if self.world.log.promotion.is_none_or(|(died, ..)| self.now + 1_000_000 < died) {
                 return Err(format!("a token is lost without a promotion: {text}"));
             }
             self.sessions[session].token = Token::default();
@@ -554,7 +554,9 @@ impl Run {
         let settled = arrived.saturating_sub(1_500_000);
         let possible = demand.sources.iter().all(|source| {
             let number = usize::from(source.source == source_name(1));
-            source.pinned.is_none() && self.world.undisturbed(server, number, settled, self.now)
+            // A message that will be lost is known to be lost as soon as it is sent.
+            let until = self.now + 1_000_000;
+            source.pinned.is_none() && self.world.undisturbed(server, number, settled, until)
         });
         if possible {
             return Err(format!("refused although the source was there all the time: {text}"));
@@ -688,7 +690,9 @@ impl Run {
             position = self.world.ask(source, copy, pinned + self.random.within(1, 9_000)).position;
         }
         let now = self.servers[server].moment(checked_at);
-        match recheck_by(&self.rules, choice, &facts, demand, (&position, &lineage), now) {
+        let began = self.servers[server].moment(self.now);
+        let start = ReadStart { began, position: &position, lineage: &lineage };
+        match recheck_by(&self.rules, choice, &facts, demand, start, now) {
             Guard::Go(guarded) => {
                 Ok(Some(Asked { source, copy, asked_at, checked_at, pinned_at, position, guarded }))
             }
