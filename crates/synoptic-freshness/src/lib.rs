@@ -75,8 +75,6 @@ mod token;
 
 #[cfg(test)]
 mod simulation;
-#[cfg(test)]
-mod tests;
 
 pub use bound::LowerBound;
 pub use choose::choose;

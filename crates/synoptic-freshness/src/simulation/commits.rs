@@ -88,7 +88,7 @@ pub(super) fn check(random: &mut Random, rules: Broken) -> Result<u64, String> {
             }
             let wait = u64::try_from(commit.remaining(&reading).as_nanos()).unwrap_or(u64::MAX);
             // A broken rule may be content with less than what `remaining` asks for.
-            time += wait.min(500_000).max(1_000);
+            time += wait.clamp(1_000, 500_000);
             waits += 1;
             match read(time) {
                 Ok(next) => reading = next,

@@ -13,8 +13,8 @@ use crate::guard::{recheck_by, settle_by};
 use crate::rules::Rules as _;
 use crate::{
     Action, Choice, CopyFacts, Decision, Demand, Facts, FenceId, FenceTicket, Fences, Guard,
-    Lineage, Method, Observed, Opened, Policy, Probe, ReadStart, Relation, SourceDemand, SourceFacts, Token,
-    TokenKey, opened,
+    Lineage, Method, Observed, Opened, Policy, Probe, ReadStart, Relation, SourceDemand,
+    SourceFacts, Token, TokenKey, opened,
 };
 
 use super::mutants::{Broken, Mutant};
