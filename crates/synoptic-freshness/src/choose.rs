@@ -87,7 +87,9 @@ impl<R: Rules> Ask<'_, R> {
             .iter()
             .filter_map(|(copy, standing)| match standing {
                 Standing::Proved { .. } => Some((copy.cost, 0, copy)),
-                Standing::Improvable { extra, .. } => Some((copy.cost + *extra, 1, copy)),
+                Standing::Improvable { extra, .. } => {
+                    Some((copy.cost.saturating_add(*extra), 1, copy))
+                }
                 Standing::Refused(_) => None,
             })
             .min_by_key(|(cost, unproved, _)| (*cost, *unproved))
@@ -211,23 +213,22 @@ impl<R: Rules> Ask<'_, R> {
         if self.now >= end {
             return None;
         }
-        let pause = self.now.after(self.demand.policy.retry_pause.max(Duration::from_millis(1)));
-        let until = end.min(pause);
+        let pause = self.demand.policy.retry_pause.max(Duration::from_millis(1));
+        let until = end.min(self.now.after(pause));
         let source = self.facts.source.clone();
         let follows = |copy: &&CopyFacts| {
             !copy.is_authoritative() && copy.fixed.is_none() && self.excluded(copy).is_none()
         };
         let follower = self.facts.copies.iter().filter(follows).min_by_key(|copy| copy.cost);
         let target = self.target().map(|target| target.position.clone());
+        // Probes that prove too little must not follow each other as fast as the source answers.
+        let probed = self.facts.samples.newest().map(|newest| newest.stamp);
+        let tried = probed.max(self.facts.probe_failed);
         Some(match (follower, target) {
             (Some(copy), Some(position)) => {
                 Action::WaitFor { source, copy: copy.name.clone(), position, until }
             }
-            (Some(_), None)
-                if self.facts.probe_failed.is_none_or(|failed| {
-                    self.now.since(failed) >= self.demand.policy.retry_pause
-                }) =>
-            {
+            (Some(_), None) if tried.is_none_or(|tried| self.now.since(tried) >= pause) => {
                 Action::Probe { source, not_before: self.now }
             }
             _ => Action::Pause { source, until },

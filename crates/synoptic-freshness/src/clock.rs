@@ -171,7 +171,7 @@ impl CommitWait {
         rules.commit_passed(self.stamp, reading.wall)
     }
 
-    /// How long to sleep before asking again.
+    /// How long to sleep before asking again; zero exactly when it has passed.
     pub fn remaining(self, reading: &ClockReading) -> Duration {
         let left = self.stamp.saturating_sub(reading.wall.earliest).saturating_add(1);
         Duration::from_nanos(left.max(0).unsigned_abs())

@@ -14,8 +14,9 @@ use crate::bound::LowerBound;
 pub enum Decision {
     /// Read these copies.
     Read(Plan),
-    /// Do all of these (side by side), put what they find into the facts, and ask again. Every
-    /// action either changes the facts or lets time pass, so this ends.
+    /// Do all of these (side by side), put what they find into the facts, failures too, and ask
+    /// again with a later `now`. Every action either changes the facts or lets time pass, so this
+    /// ends.
     Need(Vec<Action>),
     /// It cannot be answered.
     Refuse(Refusal),
@@ -117,7 +118,7 @@ pub struct Choice {
     pub bound: Duration,
     /// When the answer of the probe that proves it was here.
     pub(crate) finished: Option<Moment>,
-    /// Every other copy, and why it was not taken.
+    /// Every other copy of the source, in the order of the facts, and why it was not taken.
     pub refused: Vec<Refused>,
 }
 
@@ -239,7 +240,7 @@ pub struct SourceRefusal {
     pub code: ErrorCode,
     /// One sentence about the source as a whole.
     pub what: String,
-    /// Every copy, and why not.
+    /// Every copy, and why not; none when it is not for the copies to help, as with a lost token.
     pub copies: Vec<Refused>,
 }
 

@@ -12,10 +12,11 @@ use crate::token::Token;
 pub struct Policy {
     /// The largest rate error of our monotonic clock, in parts per million.
     pub max_drift_ppm: u32,
-    /// How long a statement waits for a replica that is about to be there, before it goes to a
-    /// dearer copy.
+    /// How long after its arrival a statement still waits for a replica that is about to be there,
+    /// before it goes to a dearer copy.
     pub replay_wait: Duration,
-    /// How long `on_unmet = 'wait'` pauses between attempts.
+    /// How long `on_unmet = 'wait'` pauses between attempts, and the least time between the probes
+    /// it asks for; at least a millisecond.
     pub retry_pause: Duration,
 }
 
@@ -121,7 +122,8 @@ pub struct SourceDemand {
     pub max_staleness: Duration,
     /// What to do when no copy proves it.
     pub on_unmet: OnUnmet,
-    /// How long to wait with [`OnUnmet::Wait`].
+    /// How long after the statement's arrival to go on trying with [`OnUnmet::Wait`], and to wait
+    /// for a `read_timestamp` to come.
     pub wait_timeout: Duration,
     /// The copy that `WITH (copy = …)` names.
     pub pinned: Option<CopyName>,

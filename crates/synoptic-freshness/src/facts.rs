@@ -232,5 +232,5 @@ impl LagHistogram {
 
 /// An eighth of the new, as TCP estimates its round trips (RFC 6298).
 fn smoothed(known: Duration, measured: Duration) -> Duration {
-    if known.is_zero() { measured } else { known * 7 / 8 + measured / 8 }
+    if known.is_zero() { measured } else { known - known / 8 + measured / 8 }
 }

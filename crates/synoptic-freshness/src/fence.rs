@@ -56,7 +56,7 @@ pub struct Fences {
 }
 
 impl Fences {
-    /// At most `max_waiting` statements wait at any time.
+    /// At most `max_waiting` statements wait at any time, the one that started the probe included.
     pub fn new(max_waiting: usize) -> Self {
         Self { next: 0, running: None, queued: None, max_waiting, started: 0 }
     }
@@ -92,7 +92,8 @@ impl Fences {
         FenceTicket::Wait(id)
     }
 
-    /// The probe of `id` has ended, well or not.
+    /// The probe of `id` has ended, well or not; those who waited ask [`choose`](crate::choose)
+    /// again. Only the first report of an end counts.
     pub fn finished(&mut self, id: FenceId, now: Moment) -> Finished {
         let Some(running) = self.running.take_if(|running| running.id == id) else {
             return Finished { served: 0, start: None };
@@ -104,7 +105,8 @@ impl Fences {
         Finished { served: running.waiting, start: start.map(|(id, _)| id) }
     }
 
-    /// A statement does not wait for `id` any more.
+    /// A statement does not wait for `id` any more; to be called once by each that gives up. Whoever
+    /// owns the probe still reports its end.
     pub fn leave(&mut self, id: FenceId) {
         match (&mut self.running, &mut self.queued) {
             (Some(running), _) if running.id == id => {

@@ -18,7 +18,7 @@ impl Default for LagHistogram {
 impl LagHistogram {
     /// The last bucket holds everything from 2^38 µs (three days) on.
     const BUCKETS: usize = 40;
-    /// At this many, every count is halved, so that the last few hundred decide.
+    /// At this many, every count is halved, so that the last few hundred decide. This bounds every count too.
     const FULL: u32 = 512;
 
     /// Notes one measured lag.
@@ -33,7 +33,7 @@ impl LagHistogram {
         }
     }
 
-    /// How many are remembered.
+    /// How many are remembered: fewer than 512, and not how many were measured.
     pub fn len(&self) -> u32 {
         self.total
     }
@@ -43,8 +43,9 @@ impl LagHistogram {
         self.total == 0
     }
 
-    /// The upper end of the bucket below which `share` (0 to 1) of the lags lie; `None` when
-    /// nothing was measured.
+    /// A lag that `share` (0 to 1) of the remembered lags do not exceed, up to twice too long
+    /// because it is the upper end of a bucket; `None` when nothing was measured. Lags beyond the
+    /// last bucket are shown as 2^39 µs (six days).
     pub fn quantile(&self, share: f64) -> Option<Duration> {
         if self.total == 0 {
             return None;

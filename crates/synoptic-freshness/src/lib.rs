@@ -7,8 +7,8 @@
 //! [`settle`] make the receipt's intervals when the snapshots stand.
 //!
 //! ```text
-//! Probe::start(now) ─ Source::head() ─▶ Sample ─▶ SourceFacts::probed        background, and
-//! now ─ Source::position(copy) ───────▶ Observed ─▶ SourceFacts::observed    fences on demand
+//! Probe::start(now) ─ ask the head ─▶ Sample ───▶ SourceFacts::probed        background, and
+//! now ─ ask a copy where it is ─────▶ Observed ─▶ SourceFacts::observed      fences on demand
 //!
 //! choose(facts, demand, now) ─▶ Need(actions) ─ do them, ask again ─┐
 //!        ▲──────────────────────────────────────────────────────────┘
@@ -21,6 +21,49 @@
 //!   pin the snapshot, then the position once more ─▶ opened(…) ─▶ Opened
 //!               ▼ all sources of the statement
 //!           settle(opened, demand) ─▶ as-of intervals, skew, token
+//! ```
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::time::Duration;
+//!
+//! use synoptic_freshness::{
+//!     CopyFacts, Decision, Demand, Facts, Guard, Lineage, Method, Observed, Policy, Probe,
+//!     ReadStart, SourceDemand, SourceFacts, choose, opened, recheck, settle,
+//! };
+//! use synoptic_types::{CopyKind, CopyName, Moment, Position, QueryOptions, SourceName};
+//!
+//! let at = |millis: u64| Moment::from_nanos((3_600_000 + millis) * 1_000_000);
+//! let (bank, standby) = (SourceName::new("bank"), CopyName::new("standby"));
+//! let mut primary = CopyFacts::new(CopyName::primary(), CopyKind::Authoritative);
+//! primary.cost = Duration::from_millis(50);
+//! let copies = vec![primary, CopyFacts::new(standby.clone(), CopyKind::Replica)];
+//!
+//! // In the background: the head was asked at 0 ms, the standby at 20 ms, and it is there.
+//! let mut facts = SourceFacts::new(bank.clone(), copies);
+//! let head = Position::log(7, 1, 100);
+//! facts.probed(Probe::start(at(0)).finish(head.clone(), Lineage::unknown(), at(10)));
+//! facts.observed(&standby, Observed::new(head.clone(), at(20)), at(25));
+//!
+//! // A statement that arrives at 400 ms and accepts answers up to half a second old.
+//! let options = QueryOptions { max_staleness: Duration::from_millis(500), ..Default::default() };
+//! let mut demand = Demand::new(at(400), &options, Policy::default());
+//! demand.add_scan(SourceDemand::new(bank, &options))?;
+//! let shared: Facts = [Arc::new(facts.clone())].into_iter().collect();
+//! let Decision::Read(plan) = choose(&shared, &demand, at(401)) else { panic!("it is proved") };
+//! let choice = &plan.choices[0];
+//! assert_eq!((&choice.copy, choice.method, choice.lo), (&standby, Method::Position, Some(at(0))));
+//!
+//! // The read starts: the standby says where it is, the snapshot is pinned, it says so again.
+//! let start = ReadStart { began: at(403), position: &head, lineage: &facts.lineage };
+//! let Guard::Go(guarded) = recheck(choice, &facts, &demand, start, at(405)) else {
+//!     panic!("nothing has changed")
+//! };
+//! let receipt = opened(guarded, Position::log(7, 1, 103), at(410));
+//! assert_eq!((receipt.as_of.lo, receipt.as_of.hi), (at(0), at(410)));
+//! let settled = settle(&[receipt], &demand).expect("no skew is bounded");
+//! assert!(!settled.token.is_empty());
+//! # Ok::<(), synoptic_freshness::DemandConflict>(())
 //! ```
 //!
 //! # What is proved, and from what
@@ -51,7 +94,8 @@
 //!
 //! `simulation` runs the whole protocol over a virtual world (drifting clocks, delayed and lost
 //! messages, paused replay, promotion with a lost tail) and checks every receipt against the
-//! truth; each rule of `rules` has a broken twin that the same simulation must catch.
+//! truth; each rule of `rules` has a broken twin that the same simulation must catch. `tests` holds
+//! the laws: the order of positions, merging of tokens, what a choice promises.
 //!
 //! [`Position::Version`]: synoptic_types::Position::Version
 #![deny(missing_docs)]
@@ -75,6 +119,8 @@ mod token;
 
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod tests;
 
 pub use bound::LowerBound;
 pub use choose::choose;

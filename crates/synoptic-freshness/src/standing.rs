@@ -219,7 +219,7 @@ impl<R: Rules> Ask<'_, R> {
         let action = Action::Probe { source, not_before: self.demand.arrival };
         Standing::Improvable {
             action,
-            extra: self.facts.probe_round_trip + copy.round_trip,
+            extra: self.facts.probe_round_trip.saturating_add(copy.round_trip),
             reason,
         }
     }
@@ -261,7 +261,7 @@ impl<R: Rules> Ask<'_, R> {
                     position: position.clone(),
                     until,
                 };
-                let extra = expected.since(self.now) + copy.round_trip;
+                let extra = expected.since(self.now).saturating_add(copy.round_trip);
                 Standing::Improvable { action, extra, reason }
             }
             _ => Standing::Refused(reason),

@@ -112,11 +112,14 @@ impl Token {
     ///
     /// After a read this is the position asked *after* the snapshot was pinned: the one from
     /// before it may lack what the snapshot shows, and the next read would go backwards. After a
-    /// write it is the position asked after the commit.
+    /// write it is the position asked after the commit. [`Position::Unknown`] changes nothing.
     ///
     /// # Errors
     /// When the token would be too large.
     pub fn include(&mut self, source: &SourceName, position: &Position) -> Result<(), TokenError> {
+        if *position == Position::Unknown {
+            return Ok(());
+        }
         self.bound(source)?.include(position)
     }
 
@@ -140,6 +143,10 @@ impl Token {
         position: &Position,
         lineage: &Lineage,
     ) -> Result<(), TokenError> {
+        // A source without positions takes no place.
+        if *position == Position::Unknown {
+            return Ok(());
+        }
         self.bound(source)?.advance_by(rules, position, lineage)
     }
 
@@ -199,7 +206,8 @@ impl Token {
     /// Reads a token that a client brought.
     ///
     /// # Errors
-    /// When it is not a token, was changed, or was signed with another key.
+    /// When it is not a token, was changed, or was signed with another key. Any text may be given:
+    /// it comes from outside.
     pub fn decode(text: &str, key: &TokenKey) -> Result<Self, TokenError> {
         let text = text.trim();
         if text.len() > Self::MAX_LENGTH {
@@ -254,6 +262,9 @@ fn read(mut rest: &[u8]) -> Option<Token> {
     let sources = len(&mut rest)?;
     for _ in 0..sources {
         let source = SourceName::new(text(&mut rest)?);
+        if token.sources.contains_key(&source) {
+            return None;
+        }
         let bound = token.bound(&source).ok()?;
         for _ in 0..len(&mut rest)? {
             let system = u64::from_be_bytes(take(&mut rest, 8)?.try_into().ok()?);
