@@ -110,12 +110,12 @@ const OFF: [&[(&str, &str)]; 2] = [&[("dynamic_filters", "off")], &[("pushdown",
 
 const BANK: &str = "\
     CREATE TABLE trades AS SELECT i::bigint AS id, (i % 2000)::int AS account, \
-        'S' || i % 500 AS symbol, repeat('x', 60) AS pad FROM generate_series(1, 40000) i; \
-    CREATE TABLE few AS SELECT i::int AS account FROM generate_series(1, 3) i;";
+        'S' || i % 500 AS symbol, repeat('x', 60) AS pad FROM generate_series(1, 40000) i;";
 const DESK: &str = "\
     CREATE TABLE accounts AS SELECT i::int AS id, (i % 50)::bigint AS desk, 'owner ' || i AS owner \
         FROM generate_series(0, 1999) i; \
-    CREATE TABLE everybody AS SELECT i::int AS id FROM generate_series(0, 1999) i;";
+    CREATE TABLE everybody AS SELECT i::int AS id FROM generate_series(0, 1999) i; \
+    CREATE TABLE few AS SELECT i::int AS account FROM generate_series(1, 3) i;";
 const NOTES: &str = "\
     CREATE TABLE desks (id INTEGER PRIMARY KEY, name TEXT NOT NULL); \
     INSERT INTO desks SELECT value, 'desk ' || value FROM \
@@ -140,7 +140,7 @@ async fn only_rows_with_a_key_leave_the_source() {
             "\"desk\" IN (7)",
         ),
         (
-            "SELECT t.id FROM bank.few f JOIN bank.trades t ON t.account = f.account",
+            "SELECT t.id FROM desk.few f JOIN bank.trades t ON t.account = f.account",
             "bank.public.trades",
             40_000,
             60,
@@ -212,7 +212,7 @@ async fn what_is_used_and_what_is_not_is_shown() {
         lines.join("\n")
     };
     let shown =
-        explain("SELECT t.id FROM bank.few f JOIN bank.trades t ON t.account = f.account").await;
+        explain("SELECT t.id FROM desk.few f JOIN bank.trades t ON t.account = f.account").await;
     for part in
         ["join_keys=[account: 3 keys]", "sent=[/* synoptic", "join_keys_wait=", "join_keys=3"]
     {
@@ -247,29 +247,29 @@ async fn filters_that_are_complete_only_at_the_end_are_not_waited_for() {
         ("SELECT max(trade) FROM notes.remarks", "40000"),
         ("SELECT trade FROM notes.remarks ORDER BY trade LIMIT 1", "1"),
         (
-            "SELECT t.id FROM bank.few f JOIN bank.trades t ON t.account = f.account \
+            "SELECT t.id FROM desk.few f JOIN bank.trades t ON t.account = f.account \
              ORDER BY t.id LIMIT 2",
             "1 2",
         ),
-        ("SELECT max(t.id) FROM bank.few f JOIN bank.trades t ON t.account = f.account", "38003"),
+        ("SELECT max(t.id) FROM desk.few f JOIN bank.trades t ON t.account = f.account", "38003"),
         (
             "SELECT count(*) FROM (SELECT account, max(id) AS last FROM bank.trades \
-             GROUP BY account) t JOIN bank.few f ON f.account = t.account",
+             GROUP BY account) t JOIN desk.few f ON f.account = t.account",
             "3",
         ),
         (
             "SELECT count(*) FROM (SELECT id, account FROM bank.trades ORDER BY id LIMIT 10) t \
-             JOIN bank.few f ON f.account = t.account",
+             JOIN desk.few f ON f.account = t.account",
             "3",
         ),
         (
             "SELECT count(*) FROM (SELECT id, account FROM bank.trades LIMIT 10) t \
-             LEFT JOIN bank.few f ON f.account = t.account",
+             LEFT JOIN desk.few f ON f.account = t.account",
             "10",
         ),
         (
             "SELECT count(*) FROM (SELECT account FROM bank.trades UNION ALL \
-             SELECT id FROM desk.accounts) u JOIN bank.few f ON f.account = u.account",
+             SELECT id FROM desk.accounts) u JOIN desk.few f ON f.account = u.account",
             "63",
         ),
     ] {
