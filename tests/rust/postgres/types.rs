@@ -13,8 +13,10 @@ fn list(item: DataType) -> DataType {
     DataType::new_list(item, true)
 }
 
-/// Type, Arrow type, values as SQL, values as they arrive. A NULL is added to each.
-fn cases() -> Vec<(&'static str, DataType, Vec<(&'static str, &'static str)>)> {
+/// Type, Arrow type, values as SQL with how they arrive. A NULL is added to each.
+type Case = (&'static str, DataType, Vec<(&'static str, &'static str)>);
+
+fn cases() -> Vec<Case> {
     let micros = TimeUnit::Microsecond;
     vec![
         ("boolean", DataType::Boolean, vec![("true", "true"), ("false", "false")]),
@@ -106,11 +108,7 @@ fn cases() -> Vec<(&'static str, DataType, Vec<(&'static str, &'static str)>)> {
                 ("1.10000000000000000000000000", "1.100000000000000000"),
             ],
         ),
-        (
-            "numeric(1000,900)",
-            DataType::Utf8,
-            vec![("1", &*leak(format!("1.{}", "0".repeat(900))))],
-        ),
+        ("numeric(1000,900)", DataType::Utf8, vec![("1", leak(format!("1.{}", "0".repeat(900))))]),
         (
             "date",
             DataType::Date32,
