@@ -24,6 +24,16 @@ use super::tls::Tls;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 const MAX_LIFETIME: Duration = Duration::from_secs(30 * 60);
 const REAP_EVERY: Duration = Duration::from_secs(60);
+/// After which pauses a cancel request is sent again, as long as the connection has not ended: one
+/// that arrives before its query has begun is lost, and one that arrives after it does nothing.
+const CANCEL_AGAIN: [Duration; 5] = [
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+];
+
 /// How long a connection may take to say goodbye, its query being cancelled if there is one.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
 /// For questions to the catalog, which belong to no statement.
@@ -289,12 +299,15 @@ impl Connection {
             let cancels = async {
                 loop {
                     wanted.notified().await;
-                    let sent = match &tls {
-                        Tls::Off => token.cancel_query(NoTls).left_future(),
-                        Tls::On(tls) => token.cancel_query(tls.clone()).right_future(),
-                    };
-                    if let Ok(Err(error)) = timeout(CLOSE_GRACE, sent).await {
-                        tracing::debug!(%error, "a cancel request did not reach PostgreSQL");
+                    for pause in CANCEL_AGAIN {
+                        let sent = match &tls {
+                            Tls::Off => token.cancel_query(NoTls).left_future(),
+                            Tls::On(tls) => token.cancel_query(tls.clone()).right_future(),
+                        };
+                        if let Ok(Err(error)) = timeout(CLOSE_GRACE, sent).await {
+                            tracing::debug!(%error, "a cancel request did not reach PostgreSQL");
+                        }
+                        sleep(pause).await;
                     }
                 }
             };
