@@ -5,9 +5,11 @@
 //! validated by [`Source::stamp`] each time a statement asks, never by age.
 #![deny(missing_docs)]
 
+mod copies;
 mod entry;
 mod host;
 
+pub use copies::{CopySet, Replica};
 pub use entry::{SourceEntry, TABLE_CACHE_CAPACITY};
 pub use host::{Host, Snapshot};
 

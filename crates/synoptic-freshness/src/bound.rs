@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use synoptic_types::{Epoch, Lsn, Position, Version};
 
-use crate::position::{Lineage, Relation};
+use crate::Lineage;
+use crate::position::Relation;
 use crate::rules::{Rules, TheRules};
 use crate::token::TokenError;
 

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use synoptic_types::{AsOf, CopyKind, CopyName, Moment, Position, SourceName};
 
+use crate::Lineage;
 use crate::decision::Method;
 use crate::guard::Opened;
 use crate::lag::LagHistogram;
-use crate::position::{Lineage, Relation};
+use crate::position::Relation;
 use crate::rules::{Rules, TheRules};
 use crate::sample::{Sample, Samples};
 

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use synoptic_types::{AsOf, Consistency, CopyName, ErrorCode, Moment, Position, SourceName};
 
+use crate::Lineage;
 use crate::decision::{Choice, CopyReason, Method, Refusal, Refused, SourceRefusal};
 use crate::demand::{Demand, ReadAt};
 use crate::facts::SourceFacts;
-use crate::position::{Lineage, Relation};
+use crate::position::Relation;
 use crate::rules::{Proof, Rules, TheRules};
 use crate::standing::{Ask, Shortfall};
 use crate::token::{Token, TokenError};

@@ -132,6 +132,7 @@ pub use facts::{CopyFacts, Facts, Health, Observed, SourceFacts};
 pub use fence::{FenceId, FenceTicket, Fences, Finished};
 pub use guard::{Again, Guard, Guarded, Opened, ReadStart, Settled, opened, recheck, settle};
 pub use lag::LagHistogram;
-pub use position::{Lineage, Relation, relate};
+pub use position::{Relation, relate};
 pub use sample::{Probe, Sample, Samples};
+pub use synoptic_types::Lineage;
 pub use token::{Token, TokenError, TokenKey};

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use synoptic_types::{AsOf, Epoch, Moment, Position};
 
+use crate::Lineage;
 use crate::asof;
 use crate::clock::WallInterval;
 use crate::facts::{CopyFacts, SourceFacts};
-use crate::position::{Lineage, Relation, relate};
+use crate::position::{Relation, relate};
 
 pub(crate) trait Rules {
     /// The stamp of a probe: what became visible while it was under way may be missing.

@@ -2,7 +2,7 @@
 
 use synoptic_types::{Moment, Position};
 
-use crate::position::Lineage;
+use crate::Lineage;
 use crate::rules::{Rules, TheRules};
 
 /// A question for the head that is on its way.

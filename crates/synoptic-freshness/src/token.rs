@@ -14,8 +14,8 @@ use sha2::{Digest, Sha256};
 use synoptic_types::{Epoch, ErrorCode, Lsn, Position, SourceName, Version};
 use thiserror::Error;
 
+use crate::Lineage;
 use crate::bound::{LowerBound, Seen};
-use crate::position::Lineage;
 use crate::rules::{Rules, TheRules};
 
 const FORMAT: u8 = 1;

@@ -28,6 +28,7 @@ mod capabilities;
 mod error;
 mod fragment;
 mod narrowed;
+mod position;
 mod relation;
 mod source;
 mod stream;
@@ -39,6 +40,7 @@ pub use capabilities::{Capabilities, FilterSupport, Pushdown, SnapshotKind};
 pub use error::{ErrorKind, Result, SourceError};
 pub use fragment::Fragment;
 pub use narrowed::Narrowed;
+pub use position::{CopyPosition, Pinned};
 pub use relation::{Aggregate, JoinKind, Operator, OperatorKind, Relation, SortKey};
 pub use source::{
     PrepareOptions, PreparedScan, ScanContext, Snapshot, Source, SourceCheck, Statement,

@@ -16,6 +16,7 @@ use crate::capabilities::{Capabilities, Pushdown};
 use crate::error::{Result, SourceError};
 use crate::fragment::Fragment;
 use crate::narrowed::Narrowed;
+use crate::position::{CopyPosition, Pinned};
 use crate::relation::Relation;
 use crate::stream::{BatchStream, ScanCounters};
 use crate::table::{TableDef, TableInfo};
@@ -33,7 +34,25 @@ pub struct Statement {
 ///
 /// Made by [`Source::begin`] without I/O; the source fills it in when it is first needed. When
 /// the last holder drops it, whatever it holds at the source (a transaction, connections) ends.
-pub trait Snapshot: Any + Debug + Send + Sync {}
+#[async_trait]
+pub trait Snapshot: Any + Debug + Send + Sync {
+    /// Takes the snapshot now, for all scans that were prepared under it, and says where the copy
+    /// was before and after. The engine calls it at most once, before it opens any scan; a scan
+    /// that is opened without it takes the snapshot itself.
+    ///
+    /// The position *before* is asked in a question of its own whose answer is complete before the
+    /// snapshot is taken, on the connection that reads: another may lead to another node. The one
+    /// *after* is asked when the snapshot stands, so nothing that it shows is beyond it.
+    async fn pin(&self) -> Result<Pinned> {
+        Ok(Pinned::default())
+    }
+
+    /// Whether the state that is read was fixed while the statement was planned, by
+    /// [`Source::prepare`], and not by [`Snapshot::pin`]: a listing of objects, say.
+    fn is_fixed_by_planning(&self) -> bool {
+        false
+    }
+}
 
 /// How a fragment is to be read.
 #[derive(Debug, Clone)]
@@ -124,6 +143,15 @@ pub trait Source: Debug + Send + Sync + 'static {
 
     /// Where it is, without credentials. No I/O.
     fn location(&self) -> String;
+
+    /// Asks where this copy is now: for the authoritative copy its head, which covers everything
+    /// that is visible there. One small question; [`Position::Unknown`] when there is no answer
+    /// that would prove anything, an error when the copy does not answer.
+    ///
+    /// [`Position::Unknown`]: synoptic_types::Position::Unknown
+    async fn position(&self) -> Result<CopyPosition> {
+        Ok(CopyPosition::default())
+    }
 
     /// Asks the source for a sign of life.
     async fn check(&self) -> Result<SourceCheck>;

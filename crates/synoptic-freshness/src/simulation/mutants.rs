@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use synoptic_types::{AsOf, Epoch, Moment, Position};
 
+use crate::Lineage;
 use crate::asof;
 use crate::clock::WallInterval;
 use crate::facts::{CopyFacts, SourceFacts};
-use crate::position::{Lineage, Relation, relate};
+use crate::position::{Relation, relate};
 use crate::rules::{Proof, Rules, TheRules};
 
 macro_rules! mutants {
