@@ -156,7 +156,7 @@ async fn the_first_question_reads_three_sources_and_says_so() {
         assert!(scan.rows > 0, "{scan:?}");
         assert!(scan.bytes > 0, "{scan:?}");
         assert!(!scan.remote_text.is_empty(), "{scan:?}");
-        assert_eq!(scan.copy, "primary");
+        assert_eq!(scan.copy.copy, "primary");
     }
 }
 

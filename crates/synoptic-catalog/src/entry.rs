@@ -1,12 +1,15 @@
-//! One source and what is known of its tables.
+//! One copy of a source and what is known of its tables.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion_common::Statistics;
 use moka::sync::Cache;
 use synoptic_source::{Result, Source, TableDef};
-use synoptic_types::TableName;
+use synoptic_types::{CopyKind, CopyName, TableName};
+
+use crate::copies::Replica;
 
 /// How many table descriptions are kept per source.
 pub const TABLE_CACHE_CAPACITY: u64 = 10_000;
@@ -14,18 +17,61 @@ pub const TABLE_CACHE_CAPACITY: u64 = 10_000;
 /// Estimates may be this old. They steer plans, never answers.
 const STATISTICS_TTL: Duration = Duration::from_secs(60);
 
-/// A source with its caches.
+/// One copy of a source with its caches.
 #[derive(Debug)]
 pub struct SourceEntry {
     source: Arc<dyn Source>,
+    copy: CopyName,
+    kind: CopyKind,
+    names: Names,
     tables: Cache<TableName, Arc<TableDef>>,
     statistics: Cache<(TableName, String), Statistics>,
 }
 
+/// How the source's tables are called in a copy.
+#[derive(Debug, Default)]
+struct Names {
+    mapped: BTreeMap<TableName, TableName>,
+    /// The default schema of the source, and that of the copy.
+    default_schema: Option<(String, String)>,
+}
+
+impl Names {
+    fn of<'a>(&'a self, name: &'a TableName) -> std::borrow::Cow<'a, TableName> {
+        use std::borrow::Cow;
+        if let Some(mapped) = self.mapped.get(name) {
+            return Cow::Borrowed(mapped);
+        }
+        match &self.default_schema {
+            Some((ours, theirs)) if *ours == *name.schema => {
+                Cow::Owned(TableName::new(theirs.as_str(), Arc::clone(&name.name)))
+            }
+            _ => Cow::Borrowed(name),
+        }
+    }
+}
+
 impl SourceEntry {
-    pub(crate) fn new(source: Arc<dyn Source>) -> Self {
+    pub(crate) fn authoritative(source: Arc<dyn Source>) -> Self {
+        Self::new(source, CopyName::primary(), CopyKind::Authoritative, Names::default())
+    }
+
+    /// A replica of a source whose default schema is `default_schema`.
+    pub(crate) fn replica(replica: Replica, default_schema: &str) -> Self {
+        let theirs = replica.source.default_schema().to_owned();
+        let names = Names {
+            mapped: replica.tables,
+            default_schema: Some((default_schema.to_owned(), theirs)),
+        };
+        Self::new(replica.source, replica.name, CopyKind::Replica, names)
+    }
+
+    fn new(source: Arc<dyn Source>, copy: CopyName, kind: CopyKind, names: Names) -> Self {
         Self {
             source,
+            copy,
+            kind,
+            names,
             tables: Cache::new(TABLE_CACHE_CAPACITY),
             statistics: Cache::builder()
                 .max_capacity(TABLE_CACHE_CAPACITY)
@@ -34,17 +80,34 @@ impl SourceEntry {
         }
     }
 
+    /// The copy's name in its source.
+    pub fn copy(&self) -> &CopyName {
+        &self.copy
+    }
+
+    /// What the copy is to its source.
+    pub fn kind(&self) -> CopyKind {
+        self.kind
+    }
+
+    /// The description that is kept of a table, not confirmed by anybody now.
+    pub fn last_known(&self, name: &TableName) -> Option<Arc<TableDef>> {
+        self.tables.get(self.names.of(name).as_ref())
+    }
+
     /// The source itself.
     pub fn source(&self) -> &Arc<dyn Source> {
         &self.source
     }
 
-    /// The table as it is now: a cached description is used only when the source confirms it.
+    /// The table that the source calls `name`, as it is now: a cached description is used only when the source confirms it.
     ///
     /// # Errors
     /// When the source does not answer or the table cannot be described.
     pub async fn table(&self, name: &TableName) -> Result<Option<Arc<TableDef>>> {
         let place = |e: synoptic_source::SourceError| e.in_source(self.source.name());
+        let name = self.names.of(name);
+        let name = name.as_ref();
         let Some(stamp) = self.source.stamp(name).await.map_err(place)? else {
             self.tables.invalidate(name);
             return Ok(None);

@@ -8,10 +8,12 @@
 mod copies;
 mod entry;
 mod host;
+mod watch;
 
 pub use copies::{CopySet, Replica};
 pub use entry::{SourceEntry, TABLE_CACHE_CAPACITY};
-pub use host::{Host, Snapshot};
+pub use host::{Host, Snapshot, SourceCopies};
+pub use watch::{FenceQueueFull, Watch, WatchSettings};
 
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,7 @@ mod cut;
 mod engine;
 mod error;
 mod exec;
+mod freshness;
 mod metadata;
 mod query;
 mod scope;
@@ -23,8 +24,9 @@ mod sql;
 
 pub use catalog::catalogs;
 pub use cut::CutPolicy;
-pub use engine::{Engine, EngineConfig};
+pub use engine::{CopyCount, Counters, Engine, EngineConfig};
 pub use error::{Error, Result};
+pub use freshness::{CopyColumns, StatementColumns};
 pub use metadata::TableEntry;
 pub use query::{
     CancelOutcome, Description, PlannedQuery, QueryInfo, QueryState, QueryStream, Receipt, Request,

@@ -9,12 +9,11 @@ use synoptic_catalog::SourceEntry;
 use synoptic_source::{ScanCounters, Snapshot, Statement};
 use synoptic_types::{ErrorCode, Pushdown, QueryOptions, SourceName, TableName};
 
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::exec::LateRecord;
+use crate::freshness::{Choices, Chosen, Reading};
 use crate::query::{Receipt, ScanReceipt};
-
-/// The copy that every scan reads in this version.
-const AUTHORITATIVE: &str = "primary";
 
 /// One statement as its scans see it. Dropping it, or [`Scope::end`], lets go of the sources.
 pub(crate) struct Scope {
@@ -22,13 +21,25 @@ pub(crate) struct Scope {
     pub(crate) pushdown: Pushdown,
     pub(crate) dynamic_filters: bool,
     max_rows_read: Option<u64>,
+    /// Which copies are read; `None` in a session of somebody else's.
+    chosen: Option<Arc<Chosen>>,
     snapshots: Mutex<HashMap<SourceName, Arc<dyn Snapshot>>>,
     scans: Arc<ScanRecords>,
+    /// What the statement reads instead, when it had to be planned again.
+    successor: Mutex<Option<Arc<Self>>>,
 }
 
-/// The scans of a statement in the order they were planned; outlives the scope for receipts.
+/// The scans of a statement in the order they were planned, and what they read; outlives the scope
+/// for receipts.
 #[derive(Debug, Default)]
-pub(crate) struct ScanRecords(Mutex<Vec<Arc<ScanRecord>>>);
+pub(crate) struct ScanRecords(Mutex<Records>);
+
+#[derive(Debug, Default)]
+struct Records {
+    scans: Vec<Arc<ScanRecord>>,
+    choices: Option<Arc<Choices>>,
+    reading: Option<Reading>,
+}
 
 /// One planned scan.
 #[derive(Debug)]
@@ -70,9 +81,56 @@ impl Scope {
             pushdown: options.pushdown,
             dynamic_filters: options.dynamic_filters && options.pushdown == Pushdown::Auto,
             max_rows_read: options.max_rows_read,
+            chosen: None,
             snapshots: Mutex::default(),
             scans: Arc::default(),
+            successor: Mutex::default(),
         })
+    }
+
+    /// The same statement once its copies are chosen, to be planned (again): what was recorded of
+    /// an earlier plan is forgotten.
+    pub(crate) fn reading(&self, chosen: Chosen) -> Arc<Self> {
+        let chosen = Arc::new(chosen);
+        *self.scans.0.lock() =
+            Records { choices: Some(Arc::clone(chosen.choices())), ..Records::default() };
+        Arc::new(Self {
+            statement: Arc::clone(&self.statement),
+            pushdown: self.pushdown,
+            dynamic_filters: self.dynamic_filters,
+            max_rows_read: self.max_rows_read,
+            chosen: Some(chosen),
+            snapshots: Mutex::default(),
+            scans: Arc::clone(&self.scans),
+            successor: Mutex::default(),
+        })
+    }
+
+    /// Which copies are read.
+    pub(crate) fn chosen(&self) -> Option<&Arc<Chosen>> {
+        self.chosen.as_ref()
+    }
+
+    /// Lets go of the sources in favour of `successor`, which ends when this one does.
+    pub(crate) fn succeed(&self, successor: Arc<Self>) {
+        self.snapshots.lock().clear();
+        *self.successor.lock() = Some(successor);
+    }
+
+    /// Whether any source is read.
+    pub(crate) fn has_scans(&self) -> bool {
+        !self.scans.0.lock().scans.is_empty()
+    }
+
+    /// The snapshots that scans were prepared under.
+    pub(crate) fn snapshots(&self) -> Vec<(SourceName, Arc<dyn Snapshot>)> {
+        let snapshots = self.snapshots.lock();
+        snapshots.iter().map(|(source, s)| (source.clone(), Arc::clone(s))).collect()
+    }
+
+    /// Notes that all snapshots stand.
+    pub(crate) fn opened(&self, reading: Reading) {
+        self.scans.0.lock().reading = Some(reading);
     }
 
     /// The one snapshot of `entry` in this statement.
@@ -98,7 +156,7 @@ impl Scope {
             counters: Arc::default(),
             late: OnceLock::new(),
         });
-        self.scans.0.lock().push(Arc::clone(&record));
+        self.scans.0.lock().scans.push(Arc::clone(&record));
         record
     }
 
@@ -129,6 +187,9 @@ impl Scope {
     /// Lets go of every snapshot that no running scan holds.
     pub(crate) fn end(&self) {
         self.snapshots.lock().clear();
+        if let Some(successor) = self.successor.lock().take() {
+            successor.end();
+        }
     }
 }
 
@@ -148,24 +209,31 @@ impl ScanRecord {
 
 impl ScanRecords {
     fn rows_from(&self, source: &SourceName) -> u64 {
-        let scans = self.0.lock();
-        scans.iter().filter(|scan| scan.source == *source).map(|scan| scan.counters.rows()).sum()
+        let records = self.0.lock();
+        let scans = records.scans.iter();
+        scans.filter(|scan| scan.source == *source).map(|scan| scan.counters.rows()).sum()
     }
 
-    pub(crate) fn receipt(&self, query_id: &str) -> Receipt {
-        let scans = self.0.lock();
+    pub(crate) fn receipt(&self, query_id: &str, engine: &Engine) -> Receipt {
+        let records = self.0.lock();
+        let reading = records.reading.as_ref();
+        let columns = |source: &SourceName| match &records.choices {
+            Some(choices) => choices.columns(source, reading),
+            None => Default::default(),
+        };
         let scan = |(number, scan): (usize, &Arc<ScanRecord>)| ScanReceipt {
             scan: number,
             source: scan.source.to_string(),
             table: scan.table(),
-            copy: AUTHORITATIVE.to_owned(),
+            copy: columns(&scan.source),
             rows: scan.counters.rows(),
             bytes: scan.counters.bytes(),
             remote_text: scan.text(),
         };
         Receipt {
             query_id: query_id.to_owned(),
-            scans: scans.iter().enumerate().map(scan).collect(),
+            statement: reading.map(|reading| reading.columns(engine)).unwrap_or_default(),
+            scans: records.scans.iter().enumerate().map(scan).collect(),
         }
     }
 }

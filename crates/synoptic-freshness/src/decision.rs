@@ -54,6 +54,17 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// The source it is about.
+    pub fn source(&self) -> &SourceName {
+        match self {
+            Self::Probe { source, .. }
+            | Self::WaitFor { source, .. }
+            | Self::Pause { source, .. } => source,
+        }
+    }
+}
+
 /// One copy per source.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {

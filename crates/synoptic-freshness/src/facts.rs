@@ -122,6 +122,11 @@ impl CopyFacts {
         }
     }
 
+    /// Whether it did not answer when it was asked last.
+    pub fn is_down(&self) -> bool {
+        matches!(self.health, Health::Down(_))
+    }
+
     /// Whether reading it is reading the source itself.
     pub fn is_authoritative(&self) -> bool {
         self.kind == CopyKind::Authoritative
@@ -214,6 +219,16 @@ impl SourceFacts {
     pub fn unreachable(&mut self, copy: &CopyName, why: impl Into<String>) {
         if let Some(facts) = self.copies.iter_mut().find(|facts| facts.name == *copy) {
             facts.health = Health::Down(why.into());
+        }
+    }
+
+    /// Since when a copy is proved to be complete, whatever anybody asks for: for a replica the
+    /// stamp of the newest head that it has reached, for the authoritative copy that of the newest
+    /// answer.
+    pub fn complete_since(&self, copy: &CopyFacts, now: Moment) -> Option<Moment> {
+        match copy.is_authoritative() {
+            true => self.samples.newest().map(|sample| sample.stamp),
+            false => TheRules.proved(copy, self, now).map(|proof| proof.lo),
         }
     }
 

@@ -53,6 +53,8 @@ pub struct QueryOptions {
     pub consistency: Consistency,
     /// Largest skew over all sources.
     pub max_skew: Duration,
+    /// What the answer must include, as the client brought it; decoded by whoever has the key.
+    pub token: Option<String>,
     /// How much work the sources are given.
     pub pushdown: Pushdown,
     /// Whether joins may hand their keys to the scans while they run.
@@ -71,6 +73,7 @@ impl Default for QueryOptions {
             wait_timeout: Duration::from_secs(1),
             consistency: Consistency::default(),
             max_skew: Duration::from_secs(1),
+            token: None,
             pushdown: Pushdown::default(),
             dynamic_filters: true,
             max_rows_read: None,
@@ -166,18 +169,17 @@ impl QueryOptions {
                         ("as_of", Consistency::AsOf),
                     ],
                 )?;
-                if consistency != Consistency::Source {
-                    return not_yet("'source' gives one snapshot per source");
+                if consistency == Consistency::AsOf {
+                    return not_yet(
+                        "no source can show an earlier state; 'bounded' limits the skew",
+                    );
                 }
                 self.consistency = consistency;
             }
             "max_skew" => self.max_skew = duration()?,
             "read_timestamp" if value.is_empty() => {}
             "read_timestamp" => return not_yet("statements read the present state"),
-            "token" if value.is_empty() => {}
-            "token" => {
-                return not_yet("every read is a strong read of the authoritative copy");
-            }
+            "token" => self.token = (!value.is_empty()).then(|| value.to_owned()),
             "pushdown" => {
                 self.pushdown =
                     choice(name, value, &[("auto", Pushdown::Auto), ("none", Pushdown::None)])?;
@@ -235,6 +237,7 @@ impl QueryOptions {
                 Consistency::AsOf => "as_of".to_owned(),
             },
             "max_skew" => format_duration(self.max_skew),
+            "token" => self.token.clone().unwrap_or_default(),
             "pushdown" => match self.pushdown {
                 Pushdown::Auto => "auto".to_owned(),
                 Pushdown::None => "none".to_owned(),
@@ -279,8 +282,9 @@ mod tests {
             ("max_staleness", "250ms"),
             ("on_unmet", "stale"),
             ("wait_timeout", "2m"),
-            ("consistency", "source"),
+            ("consistency", "bounded"),
             ("max_skew", "5s"),
+            ("token", "abc"),
             ("pushdown", "none"),
             ("dynamic_filters", "off"),
             ("max_rows_read", "1000"),
@@ -302,7 +306,7 @@ mod tests {
             ("max-staleness", "soon", "'250ms'"),
             ("on_unmet", "panic", "'stale'"),
             ("consistency", "as_of", "not supported yet"),
-            ("token", "abc", "not supported yet"),
+            ("read_timestamp", "2026-11-23T16:00:00Z", "not supported yet"),
             ("max_rows_read", "-1", "above 0"),
             ("max_stalenes", "1s", "max_staleness"),
         ] {

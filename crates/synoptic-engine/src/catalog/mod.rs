@@ -1,7 +1,9 @@
 //! The sources as DataFusion sees them: catalogs, schemas, one table provider for all.
 
+mod copies;
 mod information_schema;
 mod library;
+mod receipts;
 mod rows;
 mod source;
 mod statement;

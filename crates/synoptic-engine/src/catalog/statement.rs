@@ -7,6 +7,7 @@ use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider};
 use synoptic_catalog::{Snapshot, SourceEntry};
 
 use crate::engine::Engine;
+use crate::query::QueryRecord;
 use crate::scope::Scope;
 
 use super::information_schema::InformationSchema;
@@ -29,9 +30,17 @@ pub(crate) struct StatementCatalogs {
     pub(crate) engine: Arc<Engine>,
     pub(crate) sources: Arc<Snapshot>,
     pub(crate) scope: Arc<Scope>,
+    /// The session's last statement that read a source.
+    pub(crate) last: Option<Arc<QueryRecord>>,
 }
 
 impl StatementCatalogs {
+    /// The copy of a source that the statement reads; the authoritative one until it is chosen.
+    fn entry(&self, source: &str) -> Option<&Arc<SourceEntry>> {
+        let chosen = self.scope.chosen().and_then(|chosen| chosen.entry(source));
+        chosen.or_else(|| self.sources.source(source))
+    }
+
     fn source_schema(
         &self,
         entry: &Arc<SourceEntry>,
@@ -49,8 +58,9 @@ impl StatementCatalogs {
 
     /// The schema that `source.table` means, when `name` is a source.
     fn shorthand(&self, name: &str) -> Option<Arc<SourceSchema>> {
-        let entry = self.sources.source(name)?;
-        Some(self.source_schema(entry, entry.source().default_schema(), None))
+        let entry = self.entry(name)?;
+        let schema = self.sources.source(name)?.source().default_schema();
+        Some(self.source_schema(entry, schema, None))
     }
 }
 
@@ -69,7 +79,7 @@ impl CatalogProviderList for StatementCatalogs {
     }
 
     fn catalog(&self, name: &str) -> Option<Arc<dyn CatalogProvider>> {
-        let source = match self.sources.source(name) {
+        let source = match self.entry(name) {
             Some(entry) => Some(Arc::clone(entry)),
             None if name == SYNOPTIC => None,
             None => return None,
@@ -107,7 +117,10 @@ impl CatalogProvider for StatementCatalog {
                 Some(self.all.source_schema(entry, name, otherwise))
             }
             None => match name {
-                SYSTEM => Some(Arc::new(SystemSchema::new(Arc::clone(&self.all.engine)))),
+                SYSTEM => Some(Arc::new(SystemSchema::new(
+                    Arc::clone(&self.all.engine),
+                    self.all.last.clone(),
+                ))),
                 _ => Some(self.all.shorthand(name)?),
             },
         }

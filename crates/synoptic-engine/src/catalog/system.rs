@@ -13,21 +13,28 @@ use futures::future::join_all;
 use synoptic_source::FilterSupport;
 
 use crate::engine::Engine;
+use crate::query::QueryRecord;
 use crate::session::settings;
 
+use super::copies::Copies;
+use super::receipts::Receipts;
 use super::rows::{Rows, RowsSchema, Wanted};
 
 /// The tables there are, with the schema each always has.
-pub(crate) const SYSTEM_TABLES: [&str; 4] = ["queries", "settings", "sources", "tables"];
+pub(crate) const SYSTEM_TABLES: [&str; 7] =
+    ["copies", "last_receipt", "queries", "receipts", "settings", "sources", "tables"];
 
 /// Makes the provider of the schema.
 pub(super) struct SystemSchema;
 
 impl SystemSchema {
     #[expect(clippy::new_ret_no_self, reason = "the schema is data, built here")]
-    pub(super) fn new(engine: Arc<Engine>) -> impl SchemaProvider {
+    pub(super) fn new(engine: Arc<Engine>, last: Option<Arc<QueryRecord>>) -> impl SchemaProvider {
         RowsSchema(vec![
+            ("copies", Arc::new(Copies(Arc::clone(&engine)))),
+            ("last_receipt", Arc::new(Receipts::last(Arc::clone(&engine), last))),
             ("queries", Arc::new(Queries(Arc::clone(&engine)))),
+            ("receipts", Arc::new(Receipts::all(Arc::clone(&engine)))),
             ("settings", Arc::new(Settings(Arc::clone(&engine)))),
             ("sources", Arc::new(Sources(Arc::clone(&engine)))),
             ("tables", Arc::new(Tables(engine))),
@@ -37,15 +44,15 @@ impl SystemSchema {
 
 /// The columns of a system table.
 pub(crate) async fn system_schema_of(engine: &Arc<Engine>, table: &str) -> Option<SchemaRef> {
-    let schema = SystemSchema::new(Arc::clone(engine));
+    let schema = SystemSchema::new(Arc::clone(engine), None);
     Some(schema.table(table).await.ok()??.schema())
 }
 
-fn text(name: &str, nullable: bool) -> Field {
+pub(super) fn text(name: &str, nullable: bool) -> Field {
     Field::new(name, DataType::Utf8, nullable)
 }
 
-fn column<T: AsRef<str>>(values: impl Iterator<Item = Option<T>>) -> ArrayRef {
+pub(super) fn column<T: AsRef<str>>(values: impl Iterator<Item = Option<T>>) -> ArrayRef {
     Arc::new(values.collect::<StringArray>())
 }
 

@@ -1,5 +1,6 @@
 //! The engine: what all sessions share.
 
+mod counters;
 pub(crate) mod hints;
 mod memory;
 mod registry;
@@ -17,9 +18,11 @@ use datafusion::optimizer::{Analyzer, Optimizer};
 use datafusion::prelude::SessionConfig;
 use futures::future::join_all;
 use synoptic_catalog::{Host, SourceEntry};
+use synoptic_freshness::TokenKey;
 use synoptic_source::{ErrorKind, SourceCheck, SourceError};
-use synoptic_types::{ByteSize, Clock, ErrorCode, QueryId, QueryOptions};
+use synoptic_types::{ByteSize, Clock, ErrorCode, Moment, QueryId, QueryOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use uuid::Uuid;
 
 use crate::catalog::{INFORMATION_SCHEMA, SYNOPTIC, SYSTEM_TABLES};
 use crate::cut::{CutPolicy, Planner};
@@ -28,6 +31,7 @@ use crate::metadata::TableEntry;
 use crate::query::{CancelOutcome, QueryInfo};
 use crate::session::{CheckedConstants, FloatConditions, FloatOperators, Session, checked_sum};
 
+pub use counters::{CopyCount, Counters};
 use memory::SharingPool;
 pub(crate) use registry::Registry;
 
@@ -48,6 +52,9 @@ pub struct EngineConfig {
     pub max_concurrent_queries: usize,
     /// Ended queries that `system.queries` still shows.
     pub query_history: usize,
+    /// The key tokens are signed with, shared by servers that trust each other's; when not set, a
+    /// random one that ends with the process.
+    pub token_key: Option<TokenKey>,
     /// What sessions start with.
     pub defaults: QueryOptions,
     /// When work is left to a source that supports it. Not a key of the configuration: by cost is
@@ -65,6 +72,7 @@ impl Default for EngineConfig {
             batch_size: 8192,
             max_concurrent_queries: 64,
             query_history: 1000,
+            token_key: None,
             defaults: QueryOptions::default(),
             cut: CutPolicy::default(),
         }
@@ -93,6 +101,8 @@ pub struct Engine {
     runtime: Arc<RuntimeEnv>,
     queries: Registry,
     running: Arc<Semaphore>,
+    token_key: TokenKey,
+    counters: Counters,
 }
 
 impl Engine {
@@ -106,6 +116,8 @@ impl Engine {
         Ok(Arc::new(Self {
             queries: Registry::new(config.query_history),
             running: Arc::new(Semaphore::new(config.max_concurrent_queries)),
+            token_key: config.token_key.clone().unwrap_or_else(random_key),
+            counters: Counters::default(),
             config,
             host,
             clock,
@@ -146,7 +158,7 @@ impl Engine {
 
     /// Planned, running and recently ended queries, newest first.
     pub fn queries(&self) -> Vec<QueryInfo> {
-        self.queries.list()
+        self.queries.list(self)
     }
 
     /// Catalogs, sorted: `synoptic` and every source.
@@ -227,6 +239,20 @@ impl Engine {
         join_all(snapshot.sources().map(|entry| entry.source().settle())).await;
     }
 
+    /// The present moment on our own clock.
+    pub(crate) fn now(&self) -> Moment {
+        self.host.timeline().moment(tokio::time::Instant::now().into_std())
+    }
+
+    pub(crate) fn token_key(&self) -> &TokenKey {
+        &self.token_key
+    }
+
+    /// What was decided of copies since the start.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
     pub(crate) fn base_state(&self) -> SessionState {
         self.base.clone()
     }
@@ -254,6 +280,12 @@ impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Engine").field("host", &self.host).finish_non_exhaustive()
     }
+}
+
+fn random_key() -> TokenKey {
+    let secret = [Uuid::new_v4().into_bytes(), Uuid::new_v4().into_bytes()].concat();
+    #[expect(clippy::expect_used, reason = "the secret is long enough")]
+    TokenKey::new(&secret).expect("32 bytes")
 }
 
 fn runtime(config: &EngineConfig) -> Result<RuntimeEnv> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use synoptic_types::QueryId;
 
+use super::Engine;
 use crate::query::{CancelOutcome, QueryInfo, QueryRecord};
 
 /// Every statement passes through here once.
@@ -56,10 +57,10 @@ impl Registry {
         }
     }
 
-    pub(crate) fn list(&self) -> Vec<QueryInfo> {
+    pub(crate) fn list(&self, engine: &Engine) -> Vec<QueryInfo> {
         let queries = self.queries.lock();
         let all = queries.live.values().chain(&queries.ended);
-        let mut infos: Vec<_> = all.map(|record| record.info()).collect();
+        let mut infos: Vec<_> = all.map(|record| record.info(engine)).collect();
         drop(queries);
         infos.sort_by(|a, b| (b.started_at, &b.id).cmp(&(a.started_at, &a.id)));
         infos

@@ -304,8 +304,9 @@ impl DisplayAs for RemoteScanExec {
         }
         write!(
             f,
-            "RemoteScan: source={source}, copy=primary, partitions={}, estimated_rows={}, \
+            "RemoteScan: source={source}, copy={}, partitions={}, estimated_rows={}, \
              remote=[{}]",
+            self.entry.copy(),
             self.prepared.partitions(),
             match rows {
                 Precision::Exact(n) => n.to_string(),
@@ -325,6 +326,12 @@ impl DisplayAs for RemoteScanExec {
             if let Some(text) = &late.text {
                 write!(f, ", sent=[{}]", shortened(text, SHOWN_TEXT).replace('\n', "; "))?;
             }
+        }
+        let choice = self.scope.chosen().and_then(|chosen| chosen.choice(source));
+        if let Some(choice) = choice.filter(|choice| !choice.refused.is_empty()) {
+            let refused = choice.refused.iter().map(|r| format!("{}: {}", r.copy, r.reason));
+            let refused: Vec<_> = refused.collect();
+            write!(f, ", proof={}, refused=[{}]", choice.method.as_str(), refused.join("; "))?;
         }
         if !self.kept.is_empty() {
             let kept: Vec<_> =

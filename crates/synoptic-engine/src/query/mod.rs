@@ -1,6 +1,7 @@
 //! One statement, from its arrival to its last batch.
 
 mod record;
+mod start;
 mod stream;
 
 use std::sync::Arc;
@@ -11,15 +12,19 @@ use arrow::datatypes::{DataType, SchemaRef};
 use chrono::{DateTime, Utc};
 use datafusion::common::ScalarValue;
 use datafusion::execution::TaskContext;
+use datafusion::physical_plan::explain::ExplainExec;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use serde::Serialize;
 use synoptic_types::{Deadline, QueryId};
 
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::freshness::{CopyColumns, StatementColumns};
 use crate::scope::Scope;
+use crate::session::{Planned, Replanning, Session};
 
 pub(crate) use record::QueryRecord;
+use start::Start;
 pub use stream::QueryStream;
 pub(crate) use stream::with_deep_stack;
 
@@ -62,24 +67,26 @@ pub(crate) enum Work {
 #[derive(Debug)]
 pub struct PlannedQuery {
     engine: Arc<Engine>,
+    session: Session,
     record: Arc<QueryRecord>,
     scope: Arc<Scope>,
     schema: SchemaRef,
     deadline: Option<Deadline>,
     /// Taken by `run`; what is still here when dropped was never started.
-    work: Option<Work>,
+    work: Option<(Work, Replanning)>,
 }
 
 impl PlannedQuery {
     pub(crate) fn new(
-        engine: Arc<Engine>,
+        session: Session,
         record: Arc<QueryRecord>,
-        scope: Arc<Scope>,
-        schema: SchemaRef,
-        work: Work,
+        planned: Planned,
         deadline: Option<Deadline>,
+        again: Replanning,
     ) -> Self {
-        Self { engine, record, scope, schema, deadline, work: Some(work) }
+        let Planned { scope, schema, work } = planned;
+        let engine = Arc::clone(session.engine());
+        Self { engine, session, record, scope, schema, deadline, work: Some((work, again)) }
     }
 
     /// The statement's id.
@@ -94,7 +101,7 @@ impl PlannedQuery {
 
     /// The scans as planned, with nothing counted yet.
     pub fn receipt(&self) -> Receipt {
-        self.record.receipt()
+        self.record.receipt(&self.engine)
     }
 
     /// Starts it. Work begins at the first poll of the stream.
@@ -111,13 +118,27 @@ impl PlannedQuery {
         started
     }
 
-    fn start(&self, work: Option<Work>) -> Result<QueryStream> {
+    fn start(&self, work: Option<(Work, Replanning)>) -> Result<QueryStream> {
         let (batches, permit) = match work {
-            Some(Work::Plan { plan, context }) => {
+            Some((Work::Plan { plan, context }, again)) => {
                 let permit = self.engine.admit()?;
-                (execute_stream(plan, context)?, Some(permit))
+                let reads = self.scope.has_scans() && !plan.is::<ExplainExec>();
+                let batches = if reads {
+                    self.session.reads(&self.record);
+                    let start = Start {
+                        engine: Arc::clone(&self.engine),
+                        session: self.session.clone(),
+                        scope: Arc::clone(&self.scope),
+                        schema: self.schema(),
+                        again,
+                    };
+                    start.stream(plan, context)
+                } else {
+                    execute_stream(plan, context)?
+                };
+                (batches, Some(permit))
             }
-            Some(Work::Rows(rows)) => (stream::of_rows(self.schema(), rows), None),
+            Some((Work::Rows(rows), _)) => (stream::of_rows(self.schema(), rows), None),
             None => (stream::of_rows(self.schema(), vec![]), None),
         };
         self.record.start();
@@ -148,6 +169,9 @@ impl Drop for PlannedQuery {
 pub struct Receipt {
     /// The statement.
     pub query_id: String,
+    /// What holds for the statement as a whole.
+    #[serde(flatten)]
+    pub statement: StatementColumns,
     /// One object per scan.
     pub scans: Vec<ScanReceipt>,
 }
@@ -161,8 +185,9 @@ pub struct ScanReceipt {
     pub source: String,
     /// Schema and table at the source.
     pub table: String,
-    /// The copy that was read.
-    pub copy: String,
+    /// The copy that was read, and how fresh it was.
+    #[serde(flatten)]
+    pub copy: CopyColumns,
     /// Rows that left the source.
     pub rows: u64,
     /// Bytes that left the source.

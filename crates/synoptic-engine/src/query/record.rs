@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use synoptic_types::{Clock, ErrorCode, QueryId};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use crate::engine::Engine;
 use crate::error::Error;
 use crate::scope::{ScanRecords, Scope};
 
@@ -66,8 +67,8 @@ impl QueryRecord {
         &self.id
     }
 
-    pub(crate) fn receipt(&self) -> Receipt {
-        self.scans.receipt(self.id.as_str())
+    pub(crate) fn receipt(&self, engine: &Engine) -> Receipt {
+        self.scans.receipt(self.id.as_str(), engine)
     }
 
     pub(crate) fn add_rows(&self, rows: usize) {
@@ -111,7 +112,7 @@ impl QueryRecord {
         }
     }
 
-    pub(crate) fn info(&self) -> QueryInfo {
+    pub(crate) fn info(&self, engine: &Engine) -> QueryInfo {
         let progress = self.progress.lock();
         QueryInfo {
             id: self.id.clone(),
@@ -122,7 +123,7 @@ impl QueryRecord {
             elapsed: progress.elapsed.unwrap_or_else(|| self.started.elapsed()),
             rows: self.rows.load(Ordering::Relaxed),
             error: progress.error.clone(),
-            receipt: self.receipt(),
+            receipt: self.receipt(engine),
         }
     }
 }

@@ -74,7 +74,7 @@ impl QueryStream {
 
     /// What has been read so far; final once the stream has ended.
     pub fn receipt(&self) -> Receipt {
-        self.record.receipt()
+        self.record.receipt(&self.engine)
     }
 
     /// Ends the query: nothing runs on and the sources are let go.

@@ -13,7 +13,7 @@ use datafusion::logical_expr::{
 struct Constant {
     name: &'static str,
     aliases: Vec<String>,
-    value: String,
+    value: Option<String>,
     signature: Signature,
 }
 
@@ -35,24 +35,30 @@ impl ScalarUDFImpl for Constant {
     }
 
     fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        Ok(ColumnarValue::Scalar(ScalarValue::Utf8(Some(self.value.clone()))))
+        Ok(ColumnarValue::Scalar(ScalarValue::Utf8(self.value.clone())))
     }
 }
 
-/// The functions of a session whose names are looked up in `catalog` and `schema`.
-pub(super) fn of_session(catalog: &str, schema: &str) -> [Arc<ScalarUDF>; 4] {
-    let constant = |name, aliases: &[&str], value: &str| {
+/// The functions of a session whose names are looked up in `catalog` and `schema`, and which has
+/// seen what `token` stands for.
+pub(super) fn of_session(
+    catalog: &str,
+    schema: &str,
+    token: &Option<String>,
+) -> [Arc<ScalarUDF>; 5] {
+    let constant = |name, aliases: &[&str], value: Option<&str>| {
         Arc::new(ScalarUDF::from(Constant {
             name,
             aliases: aliases.iter().map(|&a| a.to_owned()).collect(),
-            value: value.to_owned(),
+            value: value.map(str::to_owned),
             signature: Signature::nullary(Volatility::Immutable),
         }))
     };
     [
-        constant("current_catalog", &["current_database"], catalog),
-        constant("current_schema", &[], schema),
-        constant("current_user", &["session_user", "user"], "anonymous"),
-        constant("version", &[], concat!("Synoptic ", env!("CARGO_PKG_VERSION"))),
+        constant("current_catalog", &["current_database"], Some(catalog)),
+        constant("current_schema", &[], Some(schema)),
+        constant("current_user", &["session_user", "user"], Some("anonymous")),
+        constant("version", &[], Some(concat!("Synoptic ", env!("CARGO_PKG_VERSION")))),
+        constant("synoptic_token", &[], token.as_deref()),
     ]
 }

@@ -13,15 +13,18 @@ use std::sync::Arc;
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::session_state::SessionState;
 use parking_lot::Mutex;
+use synoptic_freshness::Token;
 use synoptic_types::{ErrorCode, OptionError, QueryOptions};
 
 pub(crate) use floats::{FloatConditions, FloatOperators};
 pub(crate) use overflow::CheckedConstants;
+pub(crate) use plan::{Planned, Replanning};
 pub(crate) use sum::checked_sum;
 
 use crate::catalog::{INFORMATION_SCHEMA, PUBLIC, SYNOPTIC, SYSTEM, StatementCatalogs};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::query::QueryRecord;
 
 /// One client's state. Cheap to clone; clones share the state.
 #[derive(Debug, Clone)]
@@ -38,6 +41,10 @@ struct State {
     schema: String,
     /// DataFusion settings that were set, by their full names.
     datafusion: BTreeMap<String, String>,
+    /// At least this was seen by the session's reads.
+    token: Token,
+    /// The last statement that read a source.
+    last: Option<Arc<QueryRecord>>,
 }
 
 /// DataFusion settings a session may change: how things look, never what is true.
@@ -57,8 +64,33 @@ impl Session {
             catalog: SYNOPTIC.to_owned(),
             schema: PUBLIC.to_owned(),
             datafusion: BTreeMap::new(),
+            token: Token::default(),
+            last: None,
         };
         Self { engine, client: client.into(), state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// The session as it is now, for a statement that may have to be planned again later.
+    fn as_it_is(&self) -> Self {
+        let state = Arc::new(Mutex::new(self.state.lock().clone()));
+        Self { state, ..self.clone() }
+    }
+
+    /// The session's last statement that read a source.
+    pub(crate) fn last_read(&self) -> Option<Arc<QueryRecord>> {
+        self.state.lock().last.clone()
+    }
+
+    /// A statement that reads sources begins.
+    pub(crate) fn reads(&self, record: &Arc<QueryRecord>) {
+        self.state.lock().last = Some(Arc::clone(record));
+    }
+
+    /// The session has seen what `token` stands for.
+    pub(crate) fn has_seen(&self, token: &Token) {
+        if let Err(error) = self.state.lock().token.merge(token) {
+            tracing::warn!(%error, "the session's token does not grow any more");
+        }
     }
 
     /// The engine behind it.
@@ -221,10 +253,18 @@ impl Session {
     }
 
     /// DataFusion's state for one statement of this session.
-    fn session_state(&self, catalogs: StatementCatalogs, options: &QueryOptions) -> SessionState {
+    pub(crate) fn session_state(
+        &self,
+        catalogs: StatementCatalogs,
+        options: &QueryOptions,
+    ) -> SessionState {
         let session = self.state.lock().clone();
+        let token = match session.token.is_empty() {
+            true => None,
+            false => session.token.encode(self.engine.token_key()).ok(),
+        };
         let mut state = self.engine.base_state();
-        for function in functions::of_session(&session.catalog, &session.schema) {
+        for function in functions::of_session(&session.catalog, &session.schema, &token) {
             // Replacing a built-in function of the same name is meant.
             if let Err(error) = state.register_udf(function) {
                 tracing::error!(%error, "a session function cannot be registered");

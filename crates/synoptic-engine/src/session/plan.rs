@@ -15,8 +15,9 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement as DFStatement;
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use synoptic_source::Statement;
-use synoptic_types::{Deadline, ErrorCode, QueryId, QueryOptions};
+use synoptic_types::{Deadline, ErrorCode, Moment, QueryId, QueryOptions};
 use uuid::Uuid;
 
 use crate::catalog::StatementCatalogs;
@@ -24,9 +25,10 @@ use crate::cut::cut;
 use crate::engine::hints;
 use crate::error::{Error, Result, timed_out};
 use crate::exec::{knowing_joins, replaying_recursions, yielding_joins};
+use crate::freshness::{MAX_ATTEMPTS, Wanted, ask_again, choose_copies};
 use crate::query::{Description, PlannedQuery, QueryRecord, Request, Work, with_deep_stack};
 use crate::scope::Scope;
-use crate::sql::{Command, Parsed, Shown, named_apart, parse, shown_name};
+use crate::sql::{Command, Parsed, Query, Shown, named_apart, parse, shown_name};
 
 use super::overflow::checked;
 use super::{Session, settings};
@@ -37,9 +39,10 @@ impl Session {
     /// # Errors
     /// As [`Session::plan`]; parameters need no values.
     pub async fn describe(&self, request: &Request) -> Result<Description> {
+        let arrival = self.engine().now();
         let options = self.options_with(&request.overrides)?;
-        let statement = match parse(&request.sql)? {
-            Parsed::Query(statement) => statement,
+        let query = match parse(&request.sql)? {
+            Parsed::Query(query) => query,
             Parsed::Command(Command::Show(Shown::Options | Shown::Option(_))) => {
                 return Ok(Description {
                     schema: settings_schema(),
@@ -48,7 +51,7 @@ impl Session {
                 });
             }
             Parsed::Command(Command::Show(shown)) => match parse(&self.show_sql(&shown)?)? {
-                Parsed::Query(statement) => statement,
+                Parsed::Query(query) => query,
                 Parsed::Command(_) => return Err(Error::new(ErrorCode::Internal, "SHOW of SHOW")),
             },
             Parsed::Command(_) => {
@@ -58,11 +61,14 @@ impl Session {
         };
         let deadline = deadline(request, &options);
         let scope = Scope::new(Arc::new(Statement { query_id: new_id(), deadline }), &options);
-        let work = async {
-            let state = self.state_for(&scope, &options);
-            let (plan, names) = logical_plan(&state, statement).await?;
-            describe(&state, &plan, &names)
-        };
+        let work = self.with_copies(&query, &options, &scope, (arrival, 1), |_, state| {
+            let statement = query.statement.clone();
+            let description = async move {
+                let (plan, names) = logical_plan(&state, statement).await?;
+                describe(&state, &plan, &names)
+            };
+            description.boxed()
+        });
         within(deadline, options.statement_timeout, work).await
     }
 
@@ -72,6 +78,7 @@ impl Session {
     /// When the statement is wrong, names what is not there, asks for what is not honoured, or a
     /// source that planning must ask does not answer.
     pub async fn plan(&self, request: Request) -> Result<PlannedQuery> {
+        let arrival = self.engine().now();
         let options = self.options_with(&request.overrides)?;
         let id = request.query_id.clone().unwrap_or_else(new_id);
         let deadline = deadline(&request, &options);
@@ -86,18 +93,19 @@ impl Session {
             planned = within(
                 deadline,
                 options.statement_timeout,
-                self.plan_in(&request, &options, &scope),
+                self.plan_in(&request, &options, &scope, (arrival, 1)),
             ) => planned,
         };
         match planned {
-            Ok((schema, work)) => Ok(PlannedQuery::new(
-                Arc::clone(self.engine()),
-                record,
-                scope,
-                schema,
-                work,
-                deadline,
-            )),
+            Ok(planned) => {
+                let again = Replanning {
+                    session: self.as_it_is(),
+                    request,
+                    options,
+                    scope: Arc::clone(&scope),
+                };
+                Ok(PlannedQuery::new(self.clone(), record, planned, deadline, again))
+            }
             Err(error) => {
                 let error = self.with_hint(error).await;
                 record.fail(&error);
@@ -112,11 +120,13 @@ impl Session {
         request: &Request,
         options: &QueryOptions,
         scope: &Arc<Scope>,
-    ) -> Result<(SchemaRef, Work)> {
-        let statement = match parse(&request.sql)? {
-            Parsed::Query(statement) => statement,
+        attempt: (Moment, u32),
+    ) -> Result<Planned> {
+        let rows = |(schema, work)| Planned { scope: Arc::clone(scope), schema, work };
+        let query = match parse(&request.sql)? {
+            Parsed::Query(query) => query,
             Parsed::Command(Command::Show(Shown::Options)) => {
-                return settings_rows(settings::of_options(options));
+                return settings_rows(settings::of_options(options)).map(rows);
             }
             Parsed::Command(Command::Show(Shown::Option(name))) => {
                 let plain = name.strip_prefix("synoptic.").unwrap_or(&name);
@@ -124,40 +134,89 @@ impl Session {
                     Ok(value) => value,
                     Err(_) => self.option(&name)?,
                 };
-                return settings_rows(vec![settings::Setting { name, value, description: "" }]);
+                let setting = settings::Setting { name, value, description: "" };
+                return settings_rows(vec![setting]).map(rows);
             }
             Parsed::Command(Command::Show(shown)) => match parse(&self.show_sql(&shown)?)? {
-                Parsed::Query(statement) => statement,
+                Parsed::Query(query) => query,
                 Parsed::Command(_) => return Err(Error::new(ErrorCode::Internal, "SHOW of SHOW")),
             },
             Parsed::Command(command) => {
                 self.carry_out(command).await?;
-                return Ok((Arc::new(Schema::empty()), Work::Rows(vec![])));
+                return Ok(rows((Arc::new(Schema::empty()), Work::Rows(vec![]))));
             }
         };
-        let state = self.state_for(scope, options);
-        let (plan, names) = logical_plan(&state, statement).await?;
+        self.with_copies(&query, options, scope, attempt, |scope, state| {
+            self.plan_query(&query, request, scope, state).boxed()
+        })
+        .await
+    }
+
+    /// Does `work` with the copies that prove what the query asks; again with others, when one of
+    /// them does not answer.
+    async fn with_copies<'w, T>(
+        &self,
+        query: &Query,
+        options: &QueryOptions,
+        scope: &Arc<Scope>,
+        (arrival, mut attempts): (Moment, u32),
+        work: impl Fn(Arc<Scope>, SessionState) -> BoxFuture<'w, Result<T>>,
+    ) -> Result<T> {
+        let engine = self.engine();
+        let sources = engine.host().snapshot();
+        let catalogs = |scope: &Arc<Scope>| StatementCatalogs {
+            engine: Arc::clone(engine),
+            sources: Arc::clone(&sources),
+            scope: Arc::clone(scope),
+            last: self.last_read(),
+        };
+        let state = self.session_state(catalogs(scope), options);
+        let tables = state.resolve_table_references(&query.statement)?;
+        let names = (self.catalog(), self.schema());
+        let names = (names.0.as_str(), names.1.as_str());
+        let wanted = Wanted::of(&tables, &query.hints, options, &sources, names).await?;
+        loop {
+            let chosen = choose_copies(engine, &wanted, options, arrival, attempts).await?;
+            let reading = scope.reading(chosen);
+            let mut state = state.clone();
+            state.register_catalog_list(Arc::new(catalogs(&reading)));
+            let error = match work(Arc::clone(&reading), state).await {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            };
+            let Some(chosen) = reading.chosen() else { return Err(error) };
+            let others = error.code() == ErrorCode::SourceUnavailable
+                && attempts < MAX_ATTEMPTS
+                && chosen.has_replicas()
+                && ask_again(engine, chosen).await;
+            if !others {
+                return Err(error);
+            }
+            attempts += 1;
+        }
+    }
+
+    async fn plan_query(
+        &self,
+        query: &Query,
+        request: &Request,
+        scope: Arc<Scope>,
+        state: SessionState,
+    ) -> Result<Planned> {
+        let (plan, names) = logical_plan(&state, query.statement.clone()).await?;
         let wanted = parameters(&plan)?;
         let plan = bind(plan, &wanted, &request.parameters)?;
         let plan = state.optimize(&plan)?;
         let schema = answer_schema(plan.schema(), &names);
-        let plan = cut(plan, scope, self.engine().config().cut).await?;
+        let plan = cut(plan, &scope, self.engine().config().cut).await?;
         // What stays here, after the sources have had their part.
         let plan = checked(plan)?;
         let physical = state.query_planner().create_physical_plan(&plan, &state).await?;
         let physical = replaying_recursions(physical)?;
         knowing_joins(&physical)?;
         let physical = yielding_joins(physical)?;
-        Ok((schema, Work::Plan { plan: physical, context: state.task_ctx() }))
-    }
-
-    fn state_for(&self, scope: &Arc<Scope>, options: &QueryOptions) -> SessionState {
-        let catalogs = StatementCatalogs {
-            engine: Arc::clone(self.engine()),
-            sources: self.engine().host().snapshot(),
-            scope: Arc::clone(scope),
-        };
-        self.session_state(catalogs, options)
+        let work = Work::Plan { plan: physical, context: state.task_ctx() };
+        Ok(Planned { scope, schema, work })
     }
 
     async fn carry_out(&self, command: Command) -> Result<()> {
@@ -239,6 +298,33 @@ impl Session {
             return error;
         }
         hints::nearest_table(self.engine(), error).await
+    }
+}
+
+/// What planning makes of a statement.
+pub(crate) struct Planned {
+    /// With the copies that are read.
+    pub(crate) scope: Arc<Scope>,
+    pub(crate) schema: SchemaRef,
+    pub(crate) work: Work,
+}
+
+/// What it takes to plan a statement again, when a copy does not hold what it was chosen for.
+#[derive(Debug)]
+pub(crate) struct Replanning {
+    /// As it was when the statement arrived.
+    session: Session,
+    request: Request,
+    options: QueryOptions,
+    scope: Arc<Scope>,
+}
+
+impl Replanning {
+    /// Plans the statement as if it arrived at `arrival`.
+    pub(crate) fn plan(&self, arrival: Moment, attempts: u32) -> BoxFuture<'_, Result<Planned>> {
+        let Self { session, request, options, scope } = self;
+        let work = session.plan_in(request, options, scope, (arrival, attempts));
+        Deep(Box::pin(work)).boxed()
     }
 }
 

@@ -4,6 +4,7 @@
 //! silence. Nothing may be dropped: [`refuse`] walks the tree and names what we do not honour.
 
 mod command;
+mod hints;
 mod placeholders;
 mod refuse;
 mod rewrite;
@@ -18,6 +19,7 @@ use synoptic_types::ErrorCode;
 use crate::error::{Error, Result};
 
 pub(crate) use command::{Command, Shown};
+pub(crate) use hints::TableHint;
 pub(crate) use placeholders::number_placeholders;
 pub(crate) use unique::{named_apart, shown_name};
 
@@ -28,15 +30,22 @@ const RECURSION_LIMIT: usize = 128;
 #[derive(Debug)]
 pub(crate) enum Parsed {
     /// Something to plan and run: a query or an EXPLAIN of one.
-    Query(DFStatement),
+    Query(Query),
     /// Something the session does itself.
     Command(Command),
+}
+
+/// A query, and what it says of single tables.
+#[derive(Debug)]
+pub(crate) struct Query {
+    pub(crate) statement: DFStatement,
+    pub(crate) hints: Vec<TableHint>,
 }
 
 /// Parses exactly one statement and refuses what is not honoured.
 pub(crate) fn parse(sql: &str) -> Result<Parsed> {
     size::check(sql)?;
-    let numbered = number_placeholders(sql)?;
+    let numbered = hints::behind_aliases(&number_placeholders(sql)?)?;
     let mut statements = DFParserBuilder::new(numbered.as_str())
         .with_dialect(&GenericDialect)
         .with_recursion_limit(RECURSION_LIMIT)
@@ -61,32 +70,34 @@ fn classify(statement: DFStatement) -> Result<Parsed> {
     }
     match statement {
         DFStatement::Statement(mut sql) => {
-            if matches!(*sql, SqlStatement::Query(_) | SqlStatement::ExplainTable { .. }) {
-                rewrite::spellings(&mut sql)?;
-                refuse::unhonoured(&sql)?;
-                return Ok(Parsed::Query(DFStatement::Statement(sql)));
+            match &*sql {
+                SqlStatement::Query(_) | SqlStatement::ExplainTable { .. } => {}
+                SqlStatement::Explain { statement, .. } => refuse::not_a_query(statement)?,
+                other => return Err(refuse::statement(other)),
             }
-            if let SqlStatement::Explain { statement, .. } = &*sql {
-                refuse::not_a_query(statement)?;
-                rewrite::spellings(&mut sql)?;
-                refuse::unhonoured(&sql)?;
-                return Ok(Parsed::Query(DFStatement::Statement(sql)));
-            }
-            Err(refuse::statement(&sql))
+            let hints = honoured(&mut sql)?;
+            Ok(Parsed::Query(Query { statement: DFStatement::Statement(sql), hints }))
         }
         DFStatement::Explain(mut explain) => {
             let DFStatement::Statement(inner) = &mut *explain.statement else {
                 return Err(refuse::named("EXPLAIN of this statement"));
             };
             refuse::not_a_query(inner)?;
-            rewrite::spellings(inner)?;
-            refuse::unhonoured(inner)?;
-            Ok(Parsed::Query(DFStatement::Explain(explain)))
+            let hints = honoured(inner)?;
+            Ok(Parsed::Query(Query { statement: DFStatement::Explain(explain), hints }))
         }
         DFStatement::CreateExternalTable(_) => Err(refuse::named("CREATE EXTERNAL TABLE")),
         DFStatement::CopyTo(_) => Err(refuse::named("COPY")),
         DFStatement::Reset(_) => Err(refuse::named("RESET of this name")),
     }
+}
+
+/// Brings a query into the shape that is planned, and refuses what is not honoured.
+fn honoured(statement: &mut SqlStatement) -> Result<Vec<TableHint>> {
+    rewrite::spellings(statement)?;
+    let hints = hints::take(statement)?;
+    refuse::unhonoured(statement)?;
+    Ok(hints)
 }
 
 #[cfg(test)]

@@ -44,15 +44,15 @@ pub(crate) fn number_placeholders(sql: &str) -> Result<String> {
 }
 
 /// Where each line starts, to turn the tokenizer's line and column (in characters) into bytes.
-struct LineOffsets(Vec<usize>);
+pub(super) struct LineOffsets(Vec<usize>);
 
 impl LineOffsets {
-    fn of(sql: &str) -> Self {
+    pub(super) fn of(sql: &str) -> Self {
         let starts = sql.match_indices('\n').map(|(at, _)| at + 1);
         Self(std::iter::once(0).chain(starts).collect())
     }
 
-    fn byte_of(&self, sql: &str, location: Location) -> usize {
+    pub(super) fn byte_of(&self, sql: &str, location: Location) -> usize {
         let line = usize::try_from(location.line.saturating_sub(1)).unwrap_or(0);
         let start = self.0.get(line).copied().unwrap_or(0);
         let column = usize::try_from(location.column.saturating_sub(1)).unwrap_or(0);

@@ -161,7 +161,8 @@ impl Visitor for Refuse {
             } => {
                 let settings = args.as_ref().is_some_and(|args| args.settings.is_some());
                 when(settings, "SETTINGS of a table function")?;
-                when(!with_hints.is_empty(), "a table hint WITH (…)")?;
+                // They were taken out of the tables of a query before.
+                when(!with_hints.is_empty(), "a table hint WITH (…) here")?;
                 when(version.is_some(), "FOR SYSTEM_TIME or another table version")?;
                 when(*with_ordinality, "WITH ORDINALITY")?;
                 when(!partitions.is_empty(), "PARTITION (…) of a table")?;

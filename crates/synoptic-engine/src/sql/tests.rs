@@ -28,7 +28,10 @@ fn what_is_not_honoured_is_refused() {
     for sql in [
         "SELECT * FROM t FOR SYSTEM_TIME AS OF TIMESTAMP '2026-01-01'",
         "SELECT * FROM t WITH (NOLOCK)",
-        "SELECT * FROM t WITH (max_staleness = '5s')",
+        "SELECT * FROM t WITH (max_staleness = 5)",
+        "SELECT * FROM t WITH (pushdown = 'none')",
+        "SELECT * FROM t WITH (copy = '')",
+        "SELECT * FROM f(1) WITH (copy = 'a') AS x JOIN t WITH (FORCESEEK) ON true",
         "SELECT * FROM t TABLESAMPLE SYSTEM (10)",
         "SELECT * FROM t SETTINGS a = 1",
         "SELECT * FROM t FOR UPDATE",
@@ -56,10 +59,44 @@ fn what_is_not_honoured_is_refused() {
 }
 
 #[test]
+fn hints_are_taken_off_their_tables_wherever_the_alias_stands() {
+    let cases = [
+        ("SELECT * FROM a.b WITH (max_staleness = '5s') AS q", "SELECT * FROM a.b AS q"),
+        (
+            "SELECT * FROM a.b with (Max_Staleness='5s', on_unmet = 'stale') q, c",
+            "SELECT * FROM a.b q, c",
+        ),
+        (
+            "SELECT * FROM a.b AS q WITH (copy = 's') WHERE x = 1",
+            "SELECT * FROM a.b AS q WHERE x = 1",
+        ),
+        ("SELECT * FROM a.b WITH (copy = 's') WHERE x = 1", "SELECT * FROM a.b WHERE x = 1"),
+        (
+            "SELECT 'WITH (copy = ''s'')' FROM \"é\" WITH (copy = 's') AS q (x, y) JOIN t ON true",
+            "SELECT 'WITH (copy = ''s'')' FROM \"é\" AS q (x, y) JOIN t ON true",
+        ),
+        (
+            "WITH copy AS (SELECT 1) SELECT * FROM copy",
+            "WITH copy AS (SELECT 1) SELECT * FROM copy",
+        ),
+    ];
+    for (sql, plain) in cases {
+        let Ok(Parsed::Query(query)) = parse(sql) else { panic!("{sql}: {:?}", parse(sql)) };
+        assert_eq!(query.statement.to_string(), plain);
+        assert_eq!(query.hints.len(), usize::from(sql.contains("ITH (") || sql.contains("ith (")));
+    }
+    let Ok(Parsed::Query(query)) = parse(cases[1].0) else { panic!("it parses") };
+    let options = [("max_staleness", "5s"), ("on_unmet", "stale")];
+    assert_eq!(query.hints[0].table.to_string(), "a.b");
+    assert_eq!(query.hints[0].options, options.map(|(n, v)| (n.to_owned(), v.to_owned())));
+    assert_eq!(code("SELECT * FROM t WITH (max_staleness = 'soon')"), ErrorCode::InvalidOption);
+}
+
+#[test]
 fn standard_limits_become_limit() {
     for sql in ["SELECT a FROM t FETCH FIRST 3 ROWS ONLY", "SELECT TOP 3 a FROM t"] {
-        let Ok(Parsed::Query(statement)) = parse(sql) else { panic!("{sql}") };
-        assert_eq!(statement.to_string(), "SELECT a FROM t LIMIT 3");
+        let Ok(Parsed::Query(query)) = parse(sql) else { panic!("{sql}") };
+        assert_eq!(query.statement.to_string(), "SELECT a FROM t LIMIT 3");
     }
 }
 
