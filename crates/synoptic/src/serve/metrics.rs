@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use synoptic_engine::{Engine, QueryState};
+use synoptic_engine::{CopyCount, Engine, QueryState};
+use synoptic_freshness::Health;
 
 const STATES: [QueryState; 5] = [
     QueryState::Planned,
@@ -68,10 +69,62 @@ pub(super) fn render(engine: &Arc<Engine>) -> String {
         config.memory_limit.0,
     );
     page.gauge("synoptic_sources", "Sources.", engine.host().snapshot().sources().count());
+    copies(&mut page, engine);
     if let Some(bytes) = resident_bytes() {
         page.gauge("process_resident_memory_bytes", "Resident memory of the process.", bytes);
     }
     page.0
+}
+
+/// What is known of copies and what was decided of them.
+fn copies(page: &mut Page, engine: &Arc<Engine>) {
+    let counters = engine.counters();
+    page.counter(
+        "synoptic_copy_chosen_total",
+        "Statements that read a copy, by how it was proved.",
+    );
+    for CopyCount { source, copy, method, count } in counters.choices() {
+        let labels = format!("source=\"{source}\",copy=\"{copy}\",method=\"{method}\"");
+        page.sample("synoptic_copy_chosen_total", &labels, count);
+    }
+    page.counter("synoptic_freshness_refused_total", "Statements that no copy could prove.");
+    page.sample("synoptic_freshness_refused_total", "", counters.refusals());
+    let snapshot = engine.host().snapshot();
+    page.counter("synoptic_fences_total", "Probes of a head that statements asked for.");
+    for source in snapshot.all_copies() {
+        let labels = format!("source=\"{}\"", source.name());
+        page.sample("synoptic_fences_total", &labels, source.watch().fences_started());
+    }
+    page.counter("synoptic_position_questions_total", "Questions for a position, fences included.");
+    for source in snapshot.all_copies() {
+        let labels = format!("source=\"{}\"", source.name());
+        page.sample("synoptic_position_questions_total", &labels, source.watch().questions());
+    }
+    page.family("synoptic_copy_up", "Whether a copy answered last; absent when nobody asked.");
+    let known: Vec<_> = snapshot
+        .all_copies()
+        .map(|source| (source.name().clone(), source.watch().facts(), source.watch().now()))
+        .collect();
+    let labels = |source, copy| format!("source=\"{source}\",copy=\"{copy}\"");
+    for (source, facts, _) in &known {
+        for copy in facts.copies.iter().filter(|copy| copy.health != Health::Unknown) {
+            let up = u8::from(!copy.is_down());
+            page.sample("synoptic_copy_up", &labels(source, &copy.name), up);
+        }
+    }
+    page.family("synoptic_copy_staleness_seconds", "The most a copy can lag, as far as is proved.");
+    for (source, facts, now) in &known {
+        for copy in &facts.copies {
+            if let Some(since) = facts.complete_since(copy, *now) {
+                let staleness = now.since(since).as_secs_f64();
+                page.sample(
+                    "synoptic_copy_staleness_seconds",
+                    &labels(source, &copy.name),
+                    staleness,
+                );
+            }
+        }
+    }
 }
 
 #[derive(Default)]
@@ -82,8 +135,15 @@ impl Page {
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} gauge");
     }
 
+    fn counter(&mut self, name: &str, help: &str) {
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} counter");
+    }
+
     fn sample(&mut self, name: &str, labels: &str, value: impl std::fmt::Display) {
-        let _ = writeln!(self.0, "{name}{{{labels}}} {value}");
+        let _ = match labels {
+            "" => writeln!(self.0, "{name} {value}"),
+            labels => writeln!(self.0, "{name}{{{labels}}} {value}"),
+        };
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {

@@ -1,0 +1,471 @@
+"""As fresh as asked, and proved: a real primary, a real streaming standby, a checker that knows."""
+
+import concurrent.futures
+import datetime as dt
+import json
+import random
+import re
+import textwrap
+import threading
+import time
+
+import pyarrow.flight as fl
+import pytest
+
+from support.postgres import Postgres
+from support.process import free_port
+from support.proxy import Proxy
+from support.server import Server, synoptic
+
+
+class Answer:
+    """A whole answer with its receipt."""
+
+    def __init__(self, client, sql, **options):
+        headers = [(f"x-synoptic-{k}".replace("_", "-").encode(), v.encode()) for k, v in options.items()]
+        call = fl.FlightCallOptions(headers=headers)
+        self.asked = time.time()
+        info = client.get_flight_info(fl.FlightDescriptor.for_command(sql.encode()), call)
+        self.draft = json.loads(info.app_metadata)
+        reader = client.do_get(info.endpoints[0].ticket, call)
+        batches, last = [], None
+        while True:
+            try:
+                chunk = reader.read_chunk()
+            except StopIteration:
+                break
+            batches += [chunk.data] if chunk.data is not None else []
+            last = chunk.app_metadata or last
+        self.answered = time.time()
+        self.rows = [row for batch in batches for row in batch.to_pylist()]
+        self.receipt = json.loads(last.to_pybytes())
+
+    def scan(self, source="bank"):
+        return next(scan for scan in self.receipt["scans"] if scan["source"] == source)
+
+    @property
+    def copy(self):
+        return self.scan()["copy"]
+
+
+def seconds(text):
+    # Python 3.11 and earlier know microseconds only.
+    text = re.sub(r"(\.\d{6})\d*", r"\1", text).replace("Z", "+00:00")
+    return dt.datetime.fromisoformat(text).timestamp()
+
+
+class Ticker:
+    """Writes numbered rows at the primary, and knows when each was begun and was visible."""
+
+    def __init__(self, primary):
+        self.primary, self.ticks = primary, []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._write, daemon=True)
+        self._thread.start()
+
+    def _write(self):
+        with self.primary.connect("bank") as connection:
+            number = connection.execute("SELECT coalesce(max(n), 0) FROM ticks").fetchone()[0]
+            while not self._stop.is_set():
+                number += 1
+                before = time.time()
+                connection.execute("INSERT INTO ticks VALUES (%s)", (number,))
+                self.ticks.append((number, before, time.time()))
+                time.sleep(random.uniform(0.002, 0.02))
+
+    def stop(self):
+        self._stop.set()
+        self._thread.join(10)
+
+    def check(self, answer):
+        """The receipt claims no more than the truth, and the bound is kept."""
+        (row,) = answer.rows
+        shown, count = row["shown"], row["count"]
+        scan = answer.scan()
+        ticks = list(self.ticks)
+        assert shown == count, "rows are missing in the middle"
+        visible = lambda moment: max((n for n, _, after in ticks if after < moment), default=0)
+        started = lambda moment: max((n for n, before, _ in ticks if before <= moment), default=0)
+        assert shown <= started(answer.answered), "a row from nowhere"
+        if scan["as_of_lo"]:
+            assert shown >= visible(seconds(scan["as_of_lo"]) - 1e-6), f"{row} lacks what {scan} claims"
+        assert shown <= started(seconds(scan["as_of_hi"]) + 1e-6), f"{row} shows more than {scan} claims"
+        if scan["satisfied"]:
+            # What was visible at the source a bound before the question is in the answer.
+            assert shown >= visible(answer.asked - scan["bound_ms"] / 1e3), f"{row} breaks the bound: {scan}"
+            if scan["staleness_ms"] is not None and scan["bound_ms"]:
+                assert scan["staleness_ms"] <= scan["bound_ms"] or scan["method"] in ("strong_read", "fence")
+        return scan
+
+
+SHOWN = "SELECT max(n) AS shown, count(*) AS count FROM bank.ticks"
+
+
+class Pair:
+    """A primary and a standby behind proxies, and a server of ours in front."""
+
+    def __init__(self, folder, apply_delay=None):
+        self.primary = Postgres(folder / "primary")
+        self.primary.run("CREATE DATABASE bank")
+        self.primary.run("CREATE TABLE ticks (n bigint PRIMARY KEY)", "bank")
+        self.primary.run("CREATE TABLE accounts (id int PRIMARY KEY, balance bigint NOT NULL)", "bank")
+        self.primary.run("INSERT INTO accounts SELECT i, 100 FROM generate_series(1, 50) i", "bank")
+        self.standby = Postgres(folder / "standby", of=self.primary)
+        self.to_primary, self.to_standby = Proxy(self.primary.port), Proxy(self.standby.port)
+        if apply_delay:
+            self.standby.run(f"ALTER SYSTEM SET recovery_min_apply_delay = '{apply_delay}'")
+            self.standby.run("SELECT pg_reload_conf()")
+        url = lambda server, proxy: server.url("bank").replace(f":{server.port}/", f":{proxy.port}/")
+        config = folder / "synoptic.toml"
+        config.write_text(textwrap.dedent(f"""
+            [server]
+            listen = "127.0.0.1:0"
+            http = "127.0.0.1:{(http := free_port())}"
+            drain_timeout = "2s"
+
+            [sources.bank]
+            connector = "postgres"
+            url = "{url(self.primary, self.to_primary)}"
+
+            [[sources.bank.replicas]]
+            name = "standby1"
+            url = "{url(self.standby, self.to_standby)}"
+            """))
+        self.config, self.http = config, http
+        self.server = Server(config, folder / "server.log")
+        self.client = fl.connect(self.server.url)
+
+    def ask(self, sql=SHOWN, **options):
+        return Answer(self.client, sql, **options)
+
+    def refused(self, sql=SHOWN, **options):
+        with pytest.raises(fl.FlightError) as caught:
+            self.ask(sql, **options)
+        return str(caught.value)
+
+    def settle(self, within=15, **options):
+        """Until the standby serves what is asked."""
+        deadline = time.monotonic() + within
+        while True:
+            answer = self.ask(**options)
+            if answer.copy == "standby1":
+                return answer
+            assert time.monotonic() < deadline, f"the standby was never chosen: {answer.receipt}"
+            time.sleep(0.1)
+
+    def stop(self):
+        self.client.close()
+        alive = self.server.alive()
+        self.server.stop()
+        for one in (self.to_primary, self.to_standby):
+            one.close()
+        self.standby.stop()
+        self.primary.stop()
+        assert alive, self.server.logged()[-3000:]
+
+
+@pytest.fixture(scope="class")
+def pair(folder, tmp_path_factory):
+    made = folder / f"pair{random.randrange(1 << 30)}"
+    made.mkdir()
+    running = Pair(made)
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="class")
+def lagging(folder):
+    """The standby is five seconds behind."""
+    made = folder / f"lagging{random.randrange(1 << 30)}"
+    made.mkdir()
+    running = Pair(made, apply_delay="5s")
+    running.ticker = Ticker(running.primary)
+    # Positions are remembered from now on; the standby is five seconds behind them soon.
+    running.ask(max_staleness="10s")
+    time.sleep(6.5)
+    yield running
+    running.ticker.stop()
+    running.stop()
+
+
+class TestALaggingStandby:
+    def data_queries(self, pair):
+        return pair.primary.log.read_text(errors="replace").count("ticks") if pair.primary.log.exists() else 0
+
+    def test_a_loose_bound_is_served_by_the_standby_and_the_primary_sees_no_data_query(self, lagging):
+        lagging.settle(max_staleness="10s")
+        lagging.primary.run("ALTER SYSTEM SET log_statement = 'all'")
+        lagging.primary.run("SELECT pg_reload_conf()")
+        time.sleep(0.3)
+        log = lagging.primary.log
+        before = log.stat().st_size
+        for _ in range(20):
+            answer = lagging.ask(max_staleness="10s")
+            scan = lagging.ticker.check(answer)
+            assert (answer.copy, scan["kind"], scan["method"]) == ("standby1", "replica", "position"), answer.receipt
+            assert 4_000 < scan["staleness_ms"] <= 10_000 and scan["satisfied"]
+        with log.open("rb") as lines:
+            lines.seek(before)
+            logged = lines.read().decode(errors="replace")
+        lagging.primary.run("ALTER SYSTEM RESET log_statement")
+        lagging.primary.run("SELECT pg_reload_conf()")
+        assert "INSERT INTO ticks" in logged, "the log is on"
+        assert not re.search(r'(COPY|SELECT)[^\n]*"ticks"', logged), logged[-2000:]
+
+    def test_a_tight_bound_goes_to_the_primary(self, lagging):
+        for bound in ("1s", "100ms", "0s"):
+            answer = lagging.ask(max_staleness=bound)
+            scan = lagging.ticker.check(answer)
+            assert (answer.copy, scan["kind"], scan["method"]) == ("primary", "authoritative", "strong_read")
+
+    def test_explain_shows_every_copy_and_why(self, lagging):
+        plan = str(lagging.ask(f"EXPLAIN {SHOWN}", max_staleness="1s").rows)
+        assert "copy=primary" in plan and "standby1: stale by up to" in plan, plan
+        plan = str(lagging.ask(f"EXPLAIN {SHOWN}", max_staleness="10s").rows)
+        assert "copy=standby1" in plan and "primary: another copy is cheaper" in plan, plan
+
+    def test_the_system_tables_say_the_same(self, lagging):
+        rows = {r["copy"]: r for r in lagging.ask("SELECT * FROM synoptic.system.copies").rows}
+        assert set(rows) == {"primary", "standby1"} and {r["status"] for r in rows.values()} == {"up"}
+        assert re.fullmatch(r"\d+:1:[0-9A-F]+/[0-9A-F]+", rows["primary"]["position"])
+        assert 3_000 < rows["standby1"]["staleness_ms"] < 9_000, rows
+        read = lagging.ask(max_staleness="10s")
+        kept = lagging.ask(f"SELECT * FROM synoptic.system.receipts WHERE query_id = '{read.receipt['query_id']}'").rows
+        assert [(r["copy"], r["method"], r["satisfied"]) for r in kept] == [("standby1", "position", True)]
+        assert kept[0]["as_of_lo"] < kept[0]["as_of_hi"] and kept[0]["position"] == read.scan()["position"]
+
+    def test_a_table_hint_beats_the_header(self, lagging):
+        sql = "SELECT max(q.n) AS shown, count(*) AS count FROM bank.ticks WITH (max_staleness = '10s') AS q"
+        assert lagging.ask(sql, max_staleness="0s").copy == "standby1"
+        sql = sql.replace("max_staleness = '10s'", "copy = 'primary'")
+        assert lagging.ask(sql, max_staleness="10s").copy == "primary"
+        sql = sql.replace("copy = 'primary'", "copy = 'standby1'")
+        error = lagging.refused(sql, max_staleness="1s")
+        assert "[FRESHNESS_UNMET]" in error and "primary" in error and "standby1" in error, error
+
+    def test_without_the_primary(self, lagging):
+        lagging.settle(max_staleness="10s")
+        lagging.ticker.stop()
+        lagging.to_primary.cut()
+        try:
+            answer = lagging.ask(max_staleness="10s")
+            assert answer.copy == "standby1" and answer.scan()["satisfied"]
+            began = time.monotonic()
+            error = lagging.refused(max_staleness="1s")
+            assert time.monotonic() - began < 5
+            assert "[FRESHNESS_UNMET]" in error, error
+            assert "copy 'primary' does not answer" in error and "copy 'standby1' stale by up to" in error, error
+            assert "hunter2" not in error.lower()
+            answer = lagging.ask(max_staleness="1s", on_unmet="stale")
+            scan = answer.scan()
+            assert (answer.copy, scan["satisfied"], scan["method"]) == ("standby1", False, "unproved")
+            assert "stale" in scan["degraded_reason"]
+            began = time.monotonic()
+            error = lagging.refused(max_staleness="1s", on_unmet="wait", wait_timeout="700ms")
+            assert "[FRESHNESS_UNMET]" in error and 0.5 < time.monotonic() - began < 6, error
+        finally:
+            lagging.to_primary.resume()
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                assert lagging.ask(max_staleness="1s").copy == "primary"
+                break
+            except fl.FlightError:
+                assert time.monotonic() < deadline, "the primary is not found again"
+                time.sleep(0.2)
+        lagging.ticker = Ticker(lagging.primary)
+
+
+class TestAStandbyThatKeepsUp:
+    @pytest.mark.parametrize("bound", ["0s", "100ms", "1s", "10s"])
+    def test_every_receipt_is_true_while_rows_are_written(self, pair, bound):
+        ticker = Ticker(pair.primary)
+        chosen = []
+        try:
+            time.sleep(0.3)
+            with concurrent.futures.ThreadPoolExecutor(4) as pool:
+                reads = [pool.submit(pair.ask, max_staleness=bound) for _ in range(300)]
+                for read in concurrent.futures.as_completed(reads):
+                    chosen.append(ticker.check(read.result())["copy"])
+        finally:
+            ticker.stop()
+        assert set(chosen) <= {"primary", "standby1"}
+        if bound == "10s":
+            assert chosen.count("standby1") > 200, "the standby serves a loose bound"
+
+    def test_and_while_links_are_cut_and_replay_is_paused(self, pair):
+        ticker = Ticker(pair.primary)
+        errors = []
+        stop = threading.Event()
+
+        def disturb():
+            chance = random.Random(7)
+            while not stop.is_set():
+                what = chance.randrange(3)
+                if what == 0:
+                    pair.to_standby.cut()
+                elif what == 1:
+                    pair.to_primary.delay = 0.02
+                else:
+                    pair.standby.run("SELECT pg_wal_replay_pause()")
+                time.sleep(chance.uniform(0.1, 0.5))
+                pair.to_standby.resume()
+                pair.to_primary.delay = 0.0
+                pair.standby.run("SELECT pg_wal_replay_resume()")
+                time.sleep(chance.uniform(0.1, 0.4))
+
+        disturbing = threading.Thread(target=disturb, daemon=True)
+        disturbing.start()
+        checked = 0
+        try:
+            deadline = time.monotonic() + 15
+            while time.monotonic() < deadline:
+                bound = random.choice(["0s", "100ms", "1s", "10s"])
+                try:
+                    ticker.check(pair.ask(max_staleness=bound))
+                    checked += 1
+                except fl.FlightError as error:
+                    errors.append(str(error))
+        finally:
+            stop.set()
+            disturbing.join(5)
+            ticker.stop()
+        assert checked > 50
+        # The primary always answered, so that every bound could be kept.
+        assert len(errors) <= checked / 5, errors[:5]
+        assert all("[SOURCE_UNAVAILABLE]" in e or "[FRESHNESS_UNMET]" in e for e in errors), errors
+
+    def test_two_scans_of_one_statement_never_disagree(self, pair):
+        stop = threading.Event()
+
+        def transfer(seed):
+            chance = random.Random(seed)
+            with pair.primary.connect("bank") as connection:
+                while not stop.is_set():
+                    one, other = chance.sample(range(1, 51), 2)
+                    with connection.transaction():
+                        connection.execute("UPDATE accounts SET balance = balance - 7 WHERE id = %s", (one,))
+                        connection.execute("UPDATE accounts SET balance = balance + 7 WHERE id = %s", (other,))
+
+        writers = [threading.Thread(target=transfer, args=(n,), daemon=True) for n in range(2)]
+        for writer in writers:
+            writer.start()
+        sql = """
+            SELECT (SELECT sum(balance) FROM bank.accounts) AS total, sum(a.balance - b.balance) AS difference,
+                   (SELECT sum(balance) FROM (SELECT balance FROM bank.accounts WHERE id <= 25
+                    UNION ALL SELECT balance FROM bank.accounts WHERE id > 25)) AS halves
+            FROM bank.accounts a JOIN bank.accounts b USING (id)"""
+        try:
+            for n in range(60):
+                bound = ("0s", "1s", "10s")[n % 3]
+                pushdown = ("auto", "none")[n % 2]
+                answer = pair.ask(sql, max_staleness=bound, pushdown=pushdown)
+                assert answer.rows == [{"total": 5000, "difference": 0, "halves": 5000}], answer.receipt
+                assert len({scan["copy"] for scan in answer.receipt["scans"]}) == 1
+        finally:
+            stop.set()
+            for writer in writers:
+                writer.join(5)
+
+    def test_a_thousand_strong_reads_share_their_fences(self, pair):
+        def fences():
+            page = synoptic_metrics(pair.http)
+            return sum(float(v) for v in re.findall(r"^synoptic_fences_total\{[^}]*\} (\S+)$", page, re.M))
+
+        pair.settle(max_staleness="10s")
+        before = fences()
+        with concurrent.futures.ThreadPoolExecutor(32) as pool:
+            answers = list(pool.map(lambda _: pair.ask(), range(1000)))
+        assert all(answer.scan()["satisfied"] for answer in answers)
+        assert fences() - before < 700, "strong reads ask one by one"
+
+    def test_a_token_carries_what_was_seen(self, pair):
+        number = 10_000_000 + random.randrange(1_000_000)
+        pair.standby.run("SELECT pg_wal_replay_pause()")
+        try:
+            pair.primary.run(f"INSERT INTO ticks VALUES ({number})", "bank")
+            seen = pair.ask()
+            assert seen.rows[0]["shown"] == number and seen.copy == "primary"
+            token = seen.receipt["token"]
+            assert token
+            # The standby proves ten seconds, but not the token.
+            again = pair.ask(max_staleness="10s", token=token)
+            assert again.rows[0]["shown"] == number and again.copy == "primary", again.receipt
+        finally:
+            pair.standby.run("SELECT pg_wal_replay_resume()")
+        deadline = time.monotonic() + 10
+        while True:
+            later = pair.ask(max_staleness="10s", token=token)
+            assert later.rows[0]["shown"] >= number, "a token is never forgotten"
+            if later.copy == "standby1":
+                break
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        pair.primary.run(f"DELETE FROM ticks WHERE n = {number}", "bank")
+        error = pair.refused(token=token[:-2] + ("AA" if token[-2:] != "AA" else "BB"))
+        assert "[INVALID_OPTION]" in error and token not in error
+
+    def test_a_session_knows_its_token(self, pair):
+        done = synoptic("sql", "--url", pair.server.url, "--format", "csv",
+                        "-e", SHOWN, "-e", "SELECT synoptic_token() IS NOT NULL AS known",
+                        "-e", "SELECT source, copy, satisfied FROM synoptic.system.last_receipt", check=True)
+        assert "known\ntrue" in done.stdout and "bank,primary,true" in done.stdout.replace("standby1", "primary")
+
+    def test_bounded_skew(self, pair):
+        answer = pair.ask(consistency="bounded", max_skew="5s")
+        assert answer.receipt["skew_ms"] <= 5_000
+        error = pair.refused("SELECT a.n FROM bank.ticks a LIMIT 1", consistency="bounded", max_skew="0s")
+        assert "[SKEW_EXCEEDED]" in error, error
+
+
+class TestAPromotion:
+    def test_a_lost_tail_is_a_lost_token(self, folder):
+        made = folder / f"promoted{random.randrange(1 << 30)}"
+        made.mkdir()
+        pair = Pair(made)
+        try:
+            ticker = Ticker(pair.primary)
+            time.sleep(0.5)
+            pair.settle(max_staleness="10s")
+            ticker.stop()
+            # What is written now never reaches the standby.
+            pair.standby.run("SELECT pg_wal_replay_pause()")
+            pair.standby.run("ALTER SYSTEM SET primary_conninfo = ''")
+            pair.standby.run("SELECT pg_reload_conf()")
+            pair.standby.run("SELECT pg_wal_replay_resume()")
+            time.sleep(0.5)
+            last = pair.ask().rows[0]["shown"] or 0
+            pair.primary.run(f"INSERT INTO ticks SELECT generate_series({last + 1}, {last + 100})", "bank")
+            seen = pair.ask()
+            assert seen.copy == "primary" and seen.rows[0]["shown"] == last + 100
+            token = seen.receipt["token"]
+            pair.primary.stop()
+            pair.standby.run("SELECT pg_promote(true)")
+            # The address of the primary leads to the promoted standby now.
+            pair.to_primary.cut()
+            pair.to_primary.target = pair.standby.port
+            pair.to_primary.resume()
+            deadline = time.monotonic() + 20
+            while True:
+                try:
+                    answer = pair.ask()
+                    break
+                except fl.FlightError:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.2)
+            assert answer.rows[0]["shown"] == last
+            assert int(answer.scan()["position"].split(":")[1]) == 2, "the new timeline"
+            error = pair.refused(token=token)
+            assert "[TOKEN_LOST]" in error, error
+            assert "[TOKEN_LOST]" in pair.refused(token=token, max_staleness="10s")
+        finally:
+            pair.client.close()
+            pair.server.stop()
+            pair.standby.stop()
+
+
+def synoptic_metrics(port):
+    import urllib.request
+
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        return answer.read().decode()
