@@ -143,6 +143,7 @@ fn engine_config(server: &ServerConfig, defaults: QueryOptions) -> EngineConfig 
         batch_size: server.batch_size,
         max_concurrent_queries: server.max_concurrent_queries,
         query_history: server.query_history,
+        plan_cache: server.plan_cache,
         defaults,
         cut: synoptic_engine::CutPolicy::default(),
     }

@@ -32,6 +32,11 @@ pub(crate) struct StatementCatalogs {
 }
 
 impl StatementCatalogs {
+    /// A schema by its names.
+    pub(crate) fn schema(&self, catalog: &str, schema: &str) -> Option<Arc<dyn SchemaProvider>> {
+        self.catalog(catalog)?.schema(schema)
+    }
+
     fn source_schema(
         &self,
         entry: &Arc<SourceEntry>,

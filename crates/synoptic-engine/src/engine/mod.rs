@@ -26,7 +26,10 @@ use crate::cut::{CutPolicy, Planner};
 use crate::error::{Error, Result};
 use crate::metadata::TableEntry;
 use crate::query::{CancelOutcome, QueryInfo};
-use crate::session::{CheckedConstants, FloatConditions, FloatOperators, Session, checked_sum};
+use crate::session::{
+    CheckedConstants, FloatConditions, FloatOperators, PlanCache, PlanCacheStats, Session,
+    checked_sum,
+};
 
 use memory::SharingPool;
 pub(crate) use registry::Registry;
@@ -48,6 +51,8 @@ pub struct EngineConfig {
     pub max_concurrent_queries: usize,
     /// Ended queries that `system.queries` still shows.
     pub query_history: usize,
+    /// Statements whose logical plans are kept for when they are asked again.
+    pub plan_cache: usize,
     /// What sessions start with.
     pub defaults: QueryOptions,
     /// When work is left to a source that supports it. Not a key of the configuration: by cost is
@@ -65,6 +70,7 @@ impl Default for EngineConfig {
             batch_size: 8192,
             max_concurrent_queries: 64,
             query_history: 1000,
+            plan_cache: 1000,
             defaults: QueryOptions::default(),
             cut: CutPolicy::default(),
         }
@@ -92,6 +98,7 @@ pub struct Engine {
     base: SessionState,
     runtime: Arc<RuntimeEnv>,
     queries: Registry,
+    plans: PlanCache,
     running: Arc<Semaphore>,
 }
 
@@ -105,6 +112,7 @@ impl Engine {
         let base = base_state(&config, &runtime);
         Ok(Arc::new(Self {
             queries: Registry::new(config.query_history),
+            plans: PlanCache::new(config.plan_cache),
             running: Arc::new(Semaphore::new(config.max_concurrent_queries)),
             config,
             host,
@@ -225,6 +233,19 @@ impl Engine {
     pub async fn settle(&self) {
         let snapshot = self.host.snapshot();
         join_all(snapshot.sources().map(|entry| entry.source().settle())).await;
+    }
+
+    /// How the plan cache did so far.
+    pub fn plan_cache(&self) -> PlanCacheStats {
+        self.plans.stats()
+    }
+
+    pub(crate) fn plans(&self) -> &PlanCache {
+        &self.plans
+    }
+
+    pub(crate) fn base(&self) -> &SessionState {
+        &self.base
     }
 
     pub(crate) fn base_state(&self) -> SessionState {

@@ -20,8 +20,8 @@ use crate::error::Result;
 use crate::scope::Scope;
 
 pub(crate) use record::QueryRecord;
-pub use stream::QueryStream;
 pub(crate) use stream::with_deep_stack;
+pub use stream::{QueryStream, THREAD_STACK};
 
 /// A statement as a client sends it.
 #[derive(Debug, Clone, Default)]

@@ -4,6 +4,7 @@ mod floats;
 mod functions;
 mod overflow;
 mod plan;
+mod plan_cache;
 pub(crate) mod settings;
 mod sum;
 
@@ -17,6 +18,8 @@ use synoptic_types::{ErrorCode, OptionError, QueryOptions};
 
 pub(crate) use floats::{FloatConditions, FloatOperators};
 pub(crate) use overflow::CheckedConstants;
+pub(crate) use plan_cache::PlanCache;
+pub use plan_cache::PlanCacheStats;
 pub(crate) use sum::checked_sum;
 
 use crate::catalog::{INFORMATION_SCHEMA, PUBLIC, SYNOPTIC, SYSTEM, StatementCatalogs};
@@ -220,9 +223,13 @@ impl Session {
         Ok(())
     }
 
-    /// DataFusion's state for one statement of this session.
-    fn session_state(&self, catalogs: StatementCatalogs, options: &QueryOptions) -> SessionState {
-        let session = self.state.lock().clone();
+    /// DataFusion's state for one statement of this session, as `session` was when it began.
+    fn session_state(
+        &self,
+        session: State,
+        catalogs: StatementCatalogs,
+        options: &QueryOptions,
+    ) -> SessionState {
         let mut state = self.engine.base_state();
         for function in functions::of_session(&session.catalog, &session.schema) {
             // Replacing a built-in function of the same name is meant.

@@ -8,11 +8,16 @@ use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use chrono::{DateTime, Utc};
+use datafusion::common::alias::AliasGenerator;
 use datafusion::common::metadata::ScalarAndMetadata;
 use datafusion::common::{DFSchema, ParamValues, ScalarValue};
+use datafusion::config::ConfigOptions;
+use datafusion::execution::FunctionRegistry;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::optimizer::OptimizerConfig;
 use datafusion::sql::parser::Statement as DFStatement;
 use futures::FutureExt;
 use synoptic_source::Statement;
@@ -29,6 +34,7 @@ use crate::scope::Scope;
 use crate::sql::{Command, Parsed, Shown, named_apart, parse, shown_name};
 
 use super::overflow::checked;
+use super::plan_cache::{Key, Logical};
 use super::{Session, settings};
 
 impl Session {
@@ -59,7 +65,8 @@ impl Session {
         let deadline = deadline(request, &options);
         let scope = Scope::new(Arc::new(Statement { query_id: new_id(), deadline }), &options);
         let work = async {
-            let state = self.state_for(&scope, &options);
+            let session = self.state.lock().clone();
+            let state = self.session_state(session, self.catalogs_for(&scope), &options);
             let (plan, names) = logical_plan(&state, statement).await?;
             describe(&state, &plan, &names)
         };
@@ -113,6 +120,16 @@ impl Session {
         options: &QueryOptions,
         scope: &Arc<Scope>,
     ) -> Result<(SchemaRef, Work)> {
+        // One state of the session for all that follows, whatever other calls set meanwhile.
+        let session = self.state.lock().clone();
+        let catalogs = self.catalogs_for(scope);
+        let plans = self.engine().plans();
+        let key = Key::new(&request.sql, &session, options, &catalogs);
+        if let Some(key) = &key
+            && let Some(logical) = plans.find(key, &catalogs).await
+        {
+            return self.physical(logical, request, scope).await;
+        }
         let statement = match parse(&request.sql)? {
             Parsed::Query(statement) => statement,
             Parsed::Command(Command::Show(Shown::Options)) => {
@@ -135,29 +152,47 @@ impl Session {
                 return Ok((Arc::new(Schema::empty()), Work::Rows(vec![])));
             }
         };
-        let state = self.state_for(scope, options);
+        let state = self.session_state(session, catalogs.clone(), options);
         let (plan, names) = logical_plan(&state, statement).await?;
-        let wanted = parameters(&plan)?;
-        let plan = bind(plan, &wanted, &request.parameters)?;
-        let plan = state.optimize(&plan)?;
+        let parameters = parameters(&plan)?;
+        let context = state.task_ctx();
+        let logical = Logical { plan, names, parameters, state: Arc::new(state), context };
+        if let Some(key) = key {
+            plans.keep(key, &logical, &catalogs, self.engine().base());
+        }
+        self.physical(logical, request, scope).await
+    }
+
+    /// Binds, optimises, and leaves to the sources what is theirs.
+    async fn physical(
+        &self,
+        logical: Logical,
+        request: &Request,
+        scope: &Arc<Scope>,
+    ) -> Result<(SchemaRef, Work)> {
+        let Logical { plan, names, parameters, state, context } = logical;
+        let plan = bind(plan, &parameters, &request.parameters)?;
+        let plan = match &plan {
+            LogicalPlan::Explain(_) => state.optimize(&plan)?,
+            _ => optimized(&state, plan, self.engine().clock().now())?,
+        };
         let schema = answer_schema(plan.schema(), &names);
         let plan = cut(plan, scope, self.engine().config().cut).await?;
         // What stays here, after the sources have had their part.
         let plan = checked(plan)?;
-        let physical = state.query_planner().create_physical_plan(&plan, &state).await?;
+        let physical = state.query_planner().create_physical_plan(&plan, &*state).await?;
         let physical = replaying_recursions(physical)?;
         knowing_joins(&physical)?;
         let physical = yielding_joins(physical)?;
-        Ok((schema, Work::Plan { plan: physical, context: state.task_ctx() }))
+        Ok((schema, Work::Plan { plan: physical, context }))
     }
 
-    fn state_for(&self, scope: &Arc<Scope>, options: &QueryOptions) -> SessionState {
-        let catalogs = StatementCatalogs {
+    fn catalogs_for(&self, scope: &Arc<Scope>) -> StatementCatalogs {
+        StatementCatalogs {
             engine: Arc::clone(self.engine()),
             sources: self.engine().host().snapshot(),
             scope: Arc::clone(scope),
-        };
-        self.session_state(catalogs, options)
+        }
     }
 
     async fn carry_out(&self, command: Command) -> Result<()> {
@@ -304,6 +339,43 @@ async fn logical_plan(
         .verify_plan(&plan)
         .map_err(|e| Error::new(ErrorCode::Unsupported, e.strip_backtrace()))?;
     Ok((plan, names))
+}
+
+/// What [`SessionState::optimize`] does, for a statement that began at `started`: the state may be
+/// shared by many.
+fn optimized(
+    state: &SessionState,
+    plan: LogicalPlan,
+    started: DateTime<Utc>,
+) -> Result<LogicalPlan> {
+    let config = Started { state, started, aliases: Arc::new(AliasGenerator::new()) };
+    let plan = state.analyzer().execute_and_check(plan, &config.options(), |_, _| {})?;
+    Ok(state.optimizer().optimize(plan, &config, |_, _| {})?)
+}
+
+/// What the optimizer is told of one statement.
+struct Started<'a> {
+    state: &'a SessionState,
+    started: DateTime<Utc>,
+    aliases: Arc<AliasGenerator>,
+}
+
+impl OptimizerConfig for Started<'_> {
+    fn query_execution_start_time(&self) -> Option<DateTime<Utc>> {
+        Some(self.started)
+    }
+
+    fn alias_generator(&self) -> &Arc<AliasGenerator> {
+        &self.aliases
+    }
+
+    fn options(&self) -> Arc<ConfigOptions> {
+        Arc::clone(self.state.config().options())
+    }
+
+    fn function_registry(&self) -> Option<&dyn FunctionRegistry> {
+        Some(self.state)
+    }
 }
 
 fn describe(state: &SessionState, plan: &LogicalPlan, names: &[String]) -> Result<Description> {

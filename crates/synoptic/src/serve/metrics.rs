@@ -67,6 +67,18 @@ pub(super) fn render(engine: &Arc<Engine>) -> String {
         "Memory that queries may reserve in all.",
         config.memory_limit.0,
     );
+    let plans = engine.plan_cache();
+    page.gauge("synoptic_plan_cache_entries", "Plans that are kept.", plans.entries);
+    page.counter(
+        "synoptic_plan_cache_hits_total",
+        "Statements whose plan was kept and still right.",
+        plans.hits,
+    );
+    page.counter(
+        "synoptic_plan_cache_misses_total",
+        "Statements that were planned from their text.",
+        plans.misses,
+    );
     page.gauge("synoptic_sources", "Sources.", engine.host().snapshot().sources().count());
     if let Some(bytes) = resident_bytes() {
         page.gauge("process_resident_memory_bytes", "Resident memory of the process.", bytes);
@@ -80,6 +92,10 @@ struct Page(String);
 impl Page {
     fn family(&mut self, name: &str, help: &str) {
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} gauge");
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}");
     }
 
     fn sample(&mut self, name: &str, labels: &str, value: impl std::fmt::Display) {
