@@ -142,6 +142,14 @@ pub(crate) const KEYS: &[Key] = &[
         |text: &str| count(text, 0, 1_000_000)
     ),
     server_key!(
+        plan_cache,
+        "a whole number from 0 to 1000000",
+        "Statements whose logical plans are kept for when the same text is asked again. Tables are \
+         looked up at their sources each time all the same; 0 keeps none.",
+        usize::to_string,
+        |text: &str| count(text, 0, 1_000_000)
+    ),
+    server_key!(
         ticket_ttl,
         DURATION,
         "How long a Flight ticket is valid after its query was planned.",

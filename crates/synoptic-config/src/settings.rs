@@ -32,6 +32,8 @@ pub struct ServerConfig {
     pub batch_size: usize,
     /// Ended queries that `system.queries` keeps.
     pub query_history: usize,
+    /// Statements whose plans are kept.
+    pub plan_cache: usize,
     /// How long a Flight ticket is valid.
     pub ticket_ttl: Duration,
     /// How long a plan waits for its DoGet.
@@ -71,6 +73,7 @@ impl Default for ServerConfig {
             target_partitions: cores,
             batch_size: 8192,
             query_history: 1000,
+            plan_cache: 1000,
             ticket_ttl: Duration::from_secs(60 * 60),
             plan_ttl: Duration::from_secs(2 * 60),
             max_waiting_plans: 1024,

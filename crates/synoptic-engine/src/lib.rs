@@ -30,6 +30,6 @@ pub use freshness::{CopyColumns, StatementColumns};
 pub use metadata::TableEntry;
 pub use query::{
     CancelOutcome, Description, PlannedQuery, QueryInfo, QueryState, QueryStream, Receipt, Request,
-    ScanReceipt,
+    ScanReceipt, THREAD_STACK,
 };
-pub use session::Session;
+pub use session::{PlanCacheStats, Session};

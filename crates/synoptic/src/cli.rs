@@ -133,6 +133,8 @@ fn run(cli: Cli) -> Result<()> {
         // A plan may compute for long without a pause in as many tasks as there are cores; the
         // threads beyond them let the rest go on meanwhile.
         .worker_threads(cores + EXTRA_WORKERS)
+        // With less, every poll of a statement would make and unmake a stack of its own.
+        .thread_stack_size(synoptic_engine::THREAD_STACK)
         .enable_all()
         .build()
         .map_err(|error| CliError::io("start the async runtime", &error))?;

@@ -144,6 +144,7 @@ fn engine_config(server: &ServerConfig, defaults: QueryOptions) -> EngineConfig 
         max_concurrent_queries: server.max_concurrent_queries,
         query_history: server.query_history,
         token_key: None,
+        plan_cache: server.plan_cache,
         defaults,
         cut: synoptic_engine::CutPolicy::default(),
     }

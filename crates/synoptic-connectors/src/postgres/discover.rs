@@ -1,7 +1,7 @@
 //! Tables and columns, from the catalog.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::{Field, Schema};
 use serde::Deserialize;
@@ -62,27 +62,47 @@ pub(super) fn tables_sql() -> String {
     )
 }
 
-/// The stamp of table `$2` in schema `$1`; no row when there is none.
-pub(super) fn stamp_sql() -> String {
-    format!(
-        "SELECT {STAMP} FROM pg_catalog.pg_class c \
-         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE n.nspname = $1 AND c.relname = $2 AND {READABLE}"
-    )
-}
-
-/// The stamps of several tables, whose names are literals: schema, name, stamp.
-pub(super) fn stamps_sql<'a>(tables: impl Iterator<Item = &'a TableName>) -> String {
-    let names: Vec<String> = tables
-        .map(|table| format!("({}, {})", literal(&table.schema), literal(&table.name)))
-        .collect();
+/// The stamp of one table, as rows of schema, name, stamp; none when there is no such table.
+fn stamp_select(schema: &str, name: &str) -> String {
     format!(
         "SELECT n.nspname::text AS table_schema, c.relname::text AS table_name, {STAMP} AS stamp \
          FROM pg_catalog.pg_class c \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE (n.nspname::text, c.relname::text) IN ({}) AND {READABLE}",
-        names.join(", ")
+         WHERE n.nspname = {schema}::pg_catalog.text AND c.relname = {name}::pg_catalog.text \
+         AND {READABLE}"
     )
+}
+
+/// The name under which connections keep the question for a stamp prepared: planning it costs the
+/// server several times what answering it does. The name is that of the text. Behind a pooler, where
+/// a connection may be another's next, it thus always means the same question or none.
+static STAMP_NAME: LazyLock<String> = LazyLock::new(|| {
+    // FNV-1a: the same in every process.
+    let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    let text = stamp_select("$1", "$2");
+    let digest = text.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, fold);
+    format!("synoptic_stamp_{digest:016x}")
+});
+
+/// Prepares what [`stamps_sql`] executes on a connection.
+pub(super) fn prepare_stamps_sql() -> String {
+    format!("PREPARE {} (text, text) AS {}", *STAMP_NAME, stamp_select("$1", "$2"))
+}
+
+/// The stamps of several tables, one statement each: rows of schema, name, stamp. `prepared`: with
+/// what [`prepare_stamps_sql`] prepared.
+pub(super) fn stamps_sql<'a>(
+    tables: impl Iterator<Item = &'a TableName>,
+    prepared: bool,
+) -> String {
+    let of = |table: &TableName| {
+        let (schema, name) = (any_literal(&table.schema), any_literal(&table.name));
+        match prepared {
+            true => format!("EXECUTE {}({schema}, {name})", *STAMP_NAME),
+            false => stamp_select(&schema, &name),
+        }
+    };
+    tables.map(of).collect::<Vec<_>>().join("; ")
 }
 
 /// What a parent enforces, its partitions do too, but tables that only inherit from it need not:
@@ -141,6 +161,14 @@ pub(super) fn describe_sql() -> String {
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          WHERE n.nspname = $1 AND c.relname = $2 AND {READABLE}"
     )
+}
+
+/// A text as a SQL literal, whatever `standard_conforming_strings` is.
+fn any_literal(text: &str) -> String {
+    match text.contains('\\') {
+        true => format!("E{}", literal(&text.replace('\\', "\\\\"))),
+        false => literal(text),
+    }
 }
 
 /// A text as a SQL literal, under `standard_conforming_strings`.

@@ -8,13 +8,15 @@ use std::time::Duration;
 use futures::FutureExt;
 use parking_lot::Mutex;
 use synoptic_source::{ErrorKind, Result, SourceError};
-use synoptic_types::{Deadline, SourceName};
+use synoptic_types::{Deadline, SourceName, TableName};
 use tokio::sync::{Notify, OnceCell, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, sleep, timeout};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, NoTls, Row, Socket};
+use tokio_postgres::{Client, NoTls, Row, SimpleQueryMessage, Socket};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::discover::{prepare_stamps_sql, stamps_sql};
 use super::error::{from_postgres, is_fatal, is_lost, timed_out};
 use super::options::Options;
 use super::tls::Tls;
@@ -47,6 +49,9 @@ pub(super) struct Pool {
     idle: Mutex<Vec<Connection>>,
     tls: OnceCell<Tls>,
     reaper: Mutex<Option<AbortOnDropHandle<()>>>,
+    /// Whether connections keep what was prepared on them: not when a pooler stands in between
+    /// that changes the server's connection from one transaction to the next.
+    keeps_prepared: AtomicBool,
 }
 
 impl fmt::Debug for Pool {
@@ -101,7 +106,23 @@ impl Pool {
             idle: Mutex::default(),
             tls: OnceCell::new(),
             reaper: Mutex::default(),
+            keeps_prepared: AtomicBool::new(true),
         }
+    }
+
+    /// Whether to execute what connections have prepared when they were opened.
+    pub fn keeps_prepared(&self) -> bool {
+        self.keeps_prepared.load(Ordering::Relaxed)
+    }
+
+    /// Whether `error` says that a connection did not keep what was prepared. From then on nothing
+    /// relies on it, and what failed is to be tried again.
+    pub fn lost_prepared(&self, error: &tokio_postgres::Error) -> bool {
+        let lost = error.code() == Some(&SqlState::INVALID_SQL_STATEMENT_NAME);
+        if lost {
+            self.keeps_prepared.store(false, Ordering::Relaxed);
+        }
+        lost
     }
 
     pub fn options(&self) -> &Options {
@@ -202,6 +223,34 @@ impl Pool {
         within(deadline, asked).await.map_err(|error| self.name(error))
     }
 
+    /// The stamp of `table`, in a single round trip; `None` when there is no such table.
+    ///
+    /// # Errors
+    /// What the server says, or that it cannot be reached.
+    pub async fn stamp(self: &Arc<Self>, table: &TableName) -> Result<Option<String>> {
+        // The protocol has no way to say it, and no table has such a name.
+        if table.schema.contains('\0') || table.name.contains('\0') {
+            return Ok(None);
+        }
+        let deadline = Deadline::after(METADATA_TIMEOUT);
+        let asked = async {
+            loop {
+                let permit = self.reserve(1, deadline).await?;
+                let lease = self.checkout(permit, deadline).await?;
+                let sql = stamps_sql(std::iter::once(table), self.keeps_prepared());
+                match lease.run(lease.client().simple_query(&sql)).await {
+                    Err(error) if lease.is_stale(&error) || self.lost_prepared(&error) => {}
+                    result => return result.map_err(|e| from_postgres(&e, deadline)),
+                }
+            }
+        };
+        let messages = within(deadline, asked).await.map_err(|error| self.name(error))?;
+        Ok(messages.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get("stamp").map(str::to_owned),
+            _ => None,
+        }))
+    }
+
     fn take_idle(&self) -> Option<Connection> {
         let mut idle = self.idle.lock();
         while let Some(connection) = idle.pop() {
@@ -279,6 +328,9 @@ impl Connection {
                 Self::start(connected, tls)
             }
         };
+        // The first poll sends it; its answer is read and thrown away before the next one's. Should
+        // it fail, executing it says so.
+        let _ = client.batch_execute(&prepare_stamps_sql()).now_or_never();
         let now = Instant::now();
         Ok(Self { client, cancel, closing: Some(closing), opened: now, used: now })
     }

@@ -289,8 +289,8 @@ impl Shared {
         };
         let mut permits = self.pool.reserve(tables.len(), deadline).await?;
         let exports = copies > 1;
-        let batch = self.begin_batch(exports, &tables);
         let (lease, messages, prepared) = loop {
+            let batch = self.begin_batch(exports, &tables);
             // There is at least one: `reserve` gives no fewer.
             let permit = permits
                 .split(1)
@@ -306,7 +306,7 @@ impl Shared {
             };
             match lease.run(begin).await {
                 Ok((messages, prepared)) => break (lease, messages, prepared),
-                Err(error) if lease.is_stale(&error) => {
+                Err(error) if lease.is_stale(&error) || self.pool.lost_prepared(&error) => {
                     drop(lease);
                     let more = self.pool.reserve(1, deadline).await?;
                     permits.merge(more);
@@ -592,7 +592,8 @@ impl Shared {
         if exports {
             batch.push_str("SELECT pg_catalog.pg_export_snapshot() AS exported; ");
         }
-        batch.push_str(&stamps_sql(tables.iter().map(|table| table.name())));
+        let names = tables.iter().map(|table| table.name());
+        batch.push_str(&stamps_sql(names, self.pool.keeps_prepared()));
         batch.push_str("; ");
         batch.push_str(&self.time_limit());
         if exports {

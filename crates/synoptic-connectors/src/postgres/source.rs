@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::sql::{Dialect as _, POSTGRES, render_filter};
 
-use super::discover::{PgTable, describe_sql, stamp_sql, table_def, table_info, tables_sql};
+use super::discover::{PgTable, describe_sql, table_def, table_info, tables_sql};
 use super::options::Options;
 use super::pool::Pool;
 use super::ranges::Ranges;
@@ -151,8 +151,7 @@ impl Source for PostgresSource {
     }
 
     async fn stamp(&self, table: &TableName) -> Result<Option<String>> {
-        let rows = self.pool.query(&stamp_sql(), &[&table.schema, &table.name]).await?;
-        Ok(rows.first().and_then(|row| row.try_get(0).ok()))
+        self.pool.stamp(table).await
     }
 
     async fn table(&self, table: &TableName) -> Result<Option<Arc<TableDef>>> {

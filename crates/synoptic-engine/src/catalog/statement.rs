@@ -41,6 +41,11 @@ impl StatementCatalogs {
         chosen.or_else(|| self.sources.source(source))
     }
 
+    /// A schema by its names.
+    pub(crate) fn schema(&self, catalog: &str, schema: &str) -> Option<Arc<dyn SchemaProvider>> {
+        self.catalog(catalog)?.schema(schema)
+    }
+
     fn source_schema(
         &self,
         entry: &Arc<SourceEntry>,

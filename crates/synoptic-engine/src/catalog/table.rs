@@ -46,6 +46,11 @@ impl SourceTable {
         Self { entry, table, statistics, constraints, scope, kept: Mutex::default() }
     }
 
+    /// The table as its source described it.
+    pub(crate) fn definition(&self) -> &Arc<TableDef> {
+        &self.table
+    }
+
     fn pushdown(&self, filter: &Expr) -> Pushdown {
         let off = match &self.scope {
             ScopeOf::Statement(scope) => scope.pushdown == PushdownOption::None,

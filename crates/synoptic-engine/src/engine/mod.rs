@@ -29,7 +29,10 @@ use crate::cut::{CutPolicy, Planner};
 use crate::error::{Error, Result};
 use crate::metadata::TableEntry;
 use crate::query::{CancelOutcome, QueryInfo};
-use crate::session::{CheckedConstants, FloatConditions, FloatOperators, Session, checked_sum};
+use crate::session::{
+    CheckedConstants, FloatConditions, FloatOperators, PlanCache, PlanCacheStats, Session,
+    checked_sum,
+};
 
 pub use counters::{CopyCount, Counters};
 use memory::SharingPool;
@@ -55,6 +58,8 @@ pub struct EngineConfig {
     /// The key tokens are signed with, shared by servers that trust each other's; when not set, a
     /// random one that ends with the process.
     pub token_key: Option<TokenKey>,
+    /// Statements whose logical plans are kept for when they are asked again.
+    pub plan_cache: usize,
     /// What sessions start with.
     pub defaults: QueryOptions,
     /// When work is left to a source that supports it. Not a key of the configuration: by cost is
@@ -73,6 +78,7 @@ impl Default for EngineConfig {
             max_concurrent_queries: 64,
             query_history: 1000,
             token_key: None,
+            plan_cache: 1000,
             defaults: QueryOptions::default(),
             cut: CutPolicy::default(),
         }
@@ -100,6 +106,7 @@ pub struct Engine {
     base: SessionState,
     runtime: Arc<RuntimeEnv>,
     queries: Registry,
+    plans: PlanCache,
     running: Arc<Semaphore>,
     token_key: TokenKey,
     counters: Counters,
@@ -115,6 +122,7 @@ impl Engine {
         let base = base_state(&config, &runtime);
         Ok(Arc::new(Self {
             queries: Registry::new(config.query_history),
+            plans: PlanCache::new(config.plan_cache),
             running: Arc::new(Semaphore::new(config.max_concurrent_queries)),
             token_key: config.token_key.clone().unwrap_or_else(random_key),
             counters: Counters::default(),
@@ -251,6 +259,19 @@ impl Engine {
     /// What was decided of copies since the start.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// How the plan cache did so far.
+    pub fn plan_cache(&self) -> PlanCacheStats {
+        self.plans.stats()
+    }
+
+    pub(crate) fn plans(&self) -> &PlanCache {
+        &self.plans
+    }
+
+    pub(crate) fn base(&self) -> &SessionState {
+        &self.base
     }
 
     pub(crate) fn base_state(&self) -> SessionState {

@@ -25,8 +25,8 @@ use crate::session::{Planned, Replanning, Session};
 
 pub(crate) use record::QueryRecord;
 use start::Start;
-pub use stream::QueryStream;
 pub(crate) use stream::with_deep_stack;
+pub use stream::{QueryStream, THREAD_STACK};
 
 /// A statement as a client sends it.
 #[derive(Debug, Clone, Default)]

@@ -145,6 +145,11 @@ const STACK_LEFT: usize = 8 << 20;
 /// of it is ever real memory.
 const DEEP_STACK: usize = 128 << 20;
 
+/// The stack, in bytes, of threads that poll statements without growing it first: a runtime should
+/// give its threads this much. Where they have less, each poll of a statement makes a stack and
+/// unmakes it, which costs more than a small statement does.
+pub const THREAD_STACK: usize = DEEP_STACK + STACK_LEFT + (1 << 20);
+
 /// Runs what may recurse as deep as a statement is long.
 pub(crate) fn with_deep_stack<T>(work: impl FnOnce() -> T) -> T {
     stacker::maybe_grow(STACK_LEFT, DEEP_STACK, work)

@@ -4,6 +4,7 @@ mod floats;
 mod functions;
 mod overflow;
 mod plan;
+mod plan_cache;
 pub(crate) mod settings;
 mod sum;
 
@@ -19,6 +20,8 @@ use synoptic_types::{ErrorCode, OptionError, QueryOptions};
 pub(crate) use floats::{FloatConditions, FloatOperators};
 pub(crate) use overflow::CheckedConstants;
 pub(crate) use plan::{Planned, Replanning};
+pub(crate) use plan_cache::PlanCache;
+pub use plan_cache::PlanCacheStats;
 pub(crate) use sum::checked_sum;
 
 use crate::catalog::{INFORMATION_SCHEMA, PUBLIC, SYNOPTIC, SYSTEM, StatementCatalogs};
@@ -252,13 +255,13 @@ impl Session {
         Ok(())
     }
 
-    /// DataFusion's state for one statement of this session.
-    pub(crate) fn session_state(
+    /// DataFusion's state for one statement of this session, as `session` was when it began.
+    fn session_state(
         &self,
+        session: State,
         catalogs: StatementCatalogs,
         options: &QueryOptions,
     ) -> SessionState {
-        let session = self.state.lock().clone();
         let token = match session.token.is_empty() {
             true => None,
             false => session.token.encode(self.engine.token_key()).ok(),

@@ -8,14 +8,20 @@ use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use chrono::{DateTime, Utc};
+use datafusion::common::alias::AliasGenerator;
 use datafusion::common::metadata::ScalarAndMetadata;
 use datafusion::common::{DFSchema, ParamValues, ScalarValue};
+use datafusion::config::ConfigOptions;
+use datafusion::execution::FunctionRegistry;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::optimizer::OptimizerConfig;
 use datafusion::sql::parser::Statement as DFStatement;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use synoptic_catalog::Snapshot;
 use synoptic_source::Statement;
 use synoptic_types::{Deadline, ErrorCode, Moment, QueryId, QueryOptions};
 use uuid::Uuid;
@@ -31,7 +37,8 @@ use crate::scope::Scope;
 use crate::sql::{Command, Parsed, Query, Shown, named_apart, parse, shown_name};
 
 use super::overflow::checked;
-use super::{Session, settings};
+use super::plan_cache::{Key, Logical};
+use super::{Session, State, settings};
 
 impl Session {
     /// What a statement would answer, without running it: its schema and its parameters.
@@ -61,14 +68,22 @@ impl Session {
         };
         let deadline = deadline(request, &options);
         let scope = Scope::new(Arc::new(Statement { query_id: new_id(), deadline }), &options);
-        let work = self.with_copies(&query, &options, &scope, (arrival, 1), |_, state| {
-            let statement = query.statement.clone();
-            let description = async move {
-                let (plan, names) = logical_plan(&state, statement).await?;
-                describe(&state, &plan, &names)
+        let work = async {
+            let session = self.state.lock().clone();
+            let sources = self.engine().host().snapshot();
+            let wanted = self.wanted(&query, &options, &sources, &session).await?;
+            let asked = Asked { wanted: &wanted, options: &options, sources: &sources };
+            let describing = |catalogs: StatementCatalogs| {
+                let state = self.session_state(session.clone(), catalogs, &options);
+                let statement = query.statement.clone();
+                async move {
+                    let (plan, names) = logical_plan(&state, statement).await?;
+                    describe(&state, &plan, &names)
+                }
+                .boxed()
             };
-            description.boxed()
-        });
+            self.with_copies(asked, &scope, (arrival, 1), describing).await
+        };
         within(deadline, options.statement_timeout, work).await
     }
 
@@ -122,6 +137,32 @@ impl Session {
         scope: &Arc<Scope>,
         attempt: (Moment, u32),
     ) -> Result<Planned> {
+        // One state of the session for all that follows, whatever other calls set meanwhile.
+        let session = self.state.lock().clone();
+        let sources = self.engine().host().snapshot();
+        let plans = self.engine().plans();
+        let key = Key::new(&request.sql, &session, options, &sources);
+        let kept = key.as_ref().and_then(|key| plans.find(key));
+        if let Some(kept) = kept {
+            let names = (session.catalog.as_str(), session.schema.as_str());
+            let wanted =
+                Wanted::of(kept.references(), kept.hints(), options, &sources, names).await?;
+            let asked = Asked { wanted: &wanted, options, sources: &sources };
+            let reviving = |catalogs: StatementCatalogs| {
+                let kept = Arc::clone(&kept);
+                async move {
+                    let scope = Arc::clone(&catalogs.scope);
+                    match plans.revived(&kept, &catalogs).await {
+                        Some(logical) => self.physical(logical, request, scope).await.map(Some),
+                        None => Ok(None),
+                    }
+                }
+                .boxed()
+            };
+            if let Some(planned) = self.with_copies(asked, scope, attempt, reviving).await? {
+                return Ok(planned);
+            }
+        }
         let rows = |(schema, work)| Planned { scope: Arc::clone(scope), schema, work };
         let query = match parse(&request.sql)? {
             Parsed::Query(query) => query,
@@ -146,41 +187,60 @@ impl Session {
                 return Ok(rows((Arc::new(Schema::empty()), Work::Rows(vec![]))));
             }
         };
-        self.with_copies(&query, options, scope, attempt, |scope, state| {
-            self.plan_query(&query, request, scope, state).boxed()
-        })
-        .await
+        let wanted = self.wanted(&query, options, &sources, &session).await?;
+        let asked = Asked { wanted: &wanted, options, sources: &sources };
+        let planning = |catalogs: StatementCatalogs| {
+            let (session, key, query) = (session.clone(), key.clone(), query.clone());
+            async move {
+                let scope = Arc::clone(&catalogs.scope);
+                let state = self.session_state(session, catalogs.clone(), options);
+                let (plan, names) = logical_plan(&state, query.statement.clone()).await?;
+                let parameters = parameters(&plan)?;
+                let context = state.task_ctx();
+                let logical = Logical { plan, names, parameters, state: Arc::new(state), context };
+                if let Some(key) = key {
+                    plans.keep(key, query, &logical, &catalogs, self.engine().base());
+                }
+                self.physical(logical, request, scope).await
+            }
+            .boxed()
+        };
+        self.with_copies(asked, scope, attempt, planning).await
     }
 
-    /// Does `work` with the copies that prove what the query asks; again with others, when one of
-    /// them does not answer.
-    async fn with_copies<'w, T>(
+    /// What a query wants of its sources.
+    async fn wanted(
         &self,
         query: &Query,
         options: &QueryOptions,
+        sources: &Snapshot,
+        session: &State,
+    ) -> Result<Wanted> {
+        let tables = self.engine().base().resolve_table_references(&query.statement)?;
+        let names = (session.catalog.as_str(), session.schema.as_str());
+        Wanted::of(&tables, &query.hints, options, sources, names).await
+    }
+
+    /// Does `work` with the copies that prove what is asked; again with others, when one of them
+    /// does not answer.
+    async fn with_copies<'w, T>(
+        &self,
+        Asked { wanted, options, sources }: Asked<'_>,
         scope: &Arc<Scope>,
         (arrival, mut attempts): (Moment, u32),
-        work: impl Fn(Arc<Scope>, SessionState) -> BoxFuture<'w, Result<T>>,
+        work: impl Fn(StatementCatalogs) -> BoxFuture<'w, Result<T>>,
     ) -> Result<T> {
         let engine = self.engine();
-        let sources = engine.host().snapshot();
-        let catalogs = |scope: &Arc<Scope>| StatementCatalogs {
-            engine: Arc::clone(engine),
-            sources: Arc::clone(&sources),
-            scope: Arc::clone(scope),
-            last: self.last_read(),
-        };
-        let state = self.session_state(catalogs(scope), options);
-        let tables = state.resolve_table_references(&query.statement)?;
-        let names = (self.catalog(), self.schema());
-        let names = (names.0.as_str(), names.1.as_str());
-        let wanted = Wanted::of(&tables, &query.hints, options, &sources, names).await?;
         loop {
-            let chosen = choose_copies(engine, &wanted, options, arrival, attempts).await?;
+            let chosen = choose_copies(engine, wanted, options, arrival, attempts).await?;
             let reading = scope.reading(chosen);
-            let mut state = state.clone();
-            state.register_catalog_list(Arc::new(catalogs(&reading)));
-            let error = match work(Arc::clone(&reading), state).await {
+            let catalogs = StatementCatalogs {
+                engine: Arc::clone(engine),
+                sources: Arc::clone(sources),
+                scope: Arc::clone(&reading),
+                last: self.last_read(),
+            };
+            let error = match work(catalogs).await {
                 Ok(done) => return Ok(done),
                 Err(error) => error,
             };
@@ -196,26 +256,28 @@ impl Session {
         }
     }
 
-    async fn plan_query(
+    /// Binds, optimises, and leaves to the sources what is theirs.
+    async fn physical(
         &self,
-        query: &Query,
+        logical: Logical,
         request: &Request,
         scope: Arc<Scope>,
-        state: SessionState,
     ) -> Result<Planned> {
-        let (plan, names) = logical_plan(&state, query.statement.clone()).await?;
-        let wanted = parameters(&plan)?;
-        let plan = bind(plan, &wanted, &request.parameters)?;
-        let plan = state.optimize(&plan)?;
+        let Logical { plan, names, parameters, state, context } = logical;
+        let plan = bind(plan, &parameters, &request.parameters)?;
+        let plan = match &plan {
+            LogicalPlan::Explain(_) => state.optimize(&plan)?,
+            _ => optimized(&state, plan, self.engine().clock().now())?,
+        };
         let schema = answer_schema(plan.schema(), &names);
         let plan = cut(plan, &scope, self.engine().config().cut).await?;
         // What stays here, after the sources have had their part.
         let plan = checked(plan)?;
-        let physical = state.query_planner().create_physical_plan(&plan, &state).await?;
+        let physical = state.query_planner().create_physical_plan(&plan, &*state).await?;
         let physical = replaying_recursions(physical)?;
         knowing_joins(&physical)?;
         let physical = yielding_joins(physical)?;
-        let work = Work::Plan { plan: physical, context: state.task_ctx() };
+        let work = Work::Plan { plan: physical, context };
         Ok(Planned { scope, schema, work })
     }
 
@@ -299,6 +361,14 @@ impl Session {
         }
         hints::nearest_table(self.engine(), error).await
     }
+}
+
+/// What a statement asks of its sources.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    wanted: &'a Wanted,
+    options: &'a QueryOptions,
+    sources: &'a Arc<Snapshot>,
 }
 
 /// What planning makes of a statement.
@@ -390,6 +460,43 @@ async fn logical_plan(
         .verify_plan(&plan)
         .map_err(|e| Error::new(ErrorCode::Unsupported, e.strip_backtrace()))?;
     Ok((plan, names))
+}
+
+/// What [`SessionState::optimize`] does, for a statement that began at `started`: the state may be
+/// shared by many.
+fn optimized(
+    state: &SessionState,
+    plan: LogicalPlan,
+    started: DateTime<Utc>,
+) -> Result<LogicalPlan> {
+    let config = Started { state, started, aliases: Arc::new(AliasGenerator::new()) };
+    let plan = state.analyzer().execute_and_check(plan, &config.options(), |_, _| {})?;
+    Ok(state.optimizer().optimize(plan, &config, |_, _| {})?)
+}
+
+/// What the optimizer is told of one statement.
+struct Started<'a> {
+    state: &'a SessionState,
+    started: DateTime<Utc>,
+    aliases: Arc<AliasGenerator>,
+}
+
+impl OptimizerConfig for Started<'_> {
+    fn query_execution_start_time(&self) -> Option<DateTime<Utc>> {
+        Some(self.started)
+    }
+
+    fn alias_generator(&self) -> &Arc<AliasGenerator> {
+        &self.aliases
+    }
+
+    fn options(&self) -> Arc<ConfigOptions> {
+        Arc::clone(self.state.config().options())
+    }
+
+    fn function_registry(&self) -> Option<&dyn FunctionRegistry> {
+        Some(self.state)
+    }
 }
 
 fn describe(state: &SessionState, plan: &LogicalPlan, names: &[String]) -> Result<Description> {

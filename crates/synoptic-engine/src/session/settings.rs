@@ -71,6 +71,11 @@ pub(crate) fn of_engine(config: &EngineConfig) -> Vec<Setting> {
             config.query_history.to_string(),
             "ended queries that system.queries still shows",
         ),
+        setting(
+            "server.plan_cache",
+            config.plan_cache.to_string(),
+            "statements whose plans are kept for when they are asked again",
+        ),
     ]);
     settings
 }

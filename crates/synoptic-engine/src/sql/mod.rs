@@ -36,7 +36,7 @@ pub(crate) enum Parsed {
 }
 
 /// A query, and what it says of single tables.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Query {
     pub(crate) statement: DFStatement,
     pub(crate) hints: Vec<TableHint>,

@@ -68,6 +68,18 @@ pub(super) fn render(engine: &Arc<Engine>) -> String {
         "Memory that queries may reserve in all.",
         config.memory_limit.0,
     );
+    let plans = engine.plan_cache();
+    page.gauge("synoptic_plan_cache_entries", "Plans that are kept.", plans.entries);
+    page.counter(
+        "synoptic_plan_cache_hits_total",
+        "Statements whose plan was kept and still right.",
+        plans.hits,
+    );
+    page.counter(
+        "synoptic_plan_cache_misses_total",
+        "Statements that were planned from their text.",
+        plans.misses,
+    );
     page.gauge("synoptic_sources", "Sources.", engine.host().snapshot().sources().count());
     copies(&mut page, engine);
     if let Some(bytes) = resident_bytes() {
@@ -79,7 +91,7 @@ pub(super) fn render(engine: &Arc<Engine>) -> String {
 /// What is known of copies and what was decided of them.
 fn copies(page: &mut Page, engine: &Arc<Engine>) {
     let counters = engine.counters();
-    page.counter(
+    page.counters(
         "synoptic_copy_chosen_total",
         "Statements that read a copy, by how it was proved.",
     );
@@ -87,15 +99,21 @@ fn copies(page: &mut Page, engine: &Arc<Engine>) {
         let labels = format!("source=\"{source}\",copy=\"{copy}\",method=\"{method}\"");
         page.sample("synoptic_copy_chosen_total", &labels, count);
     }
-    page.counter("synoptic_freshness_refused_total", "Statements that no copy could prove.");
-    page.sample("synoptic_freshness_refused_total", "", counters.refusals());
+    page.counter(
+        "synoptic_freshness_refused_total",
+        "Statements that no copy could prove.",
+        counters.refusals(),
+    );
     let snapshot = engine.host().snapshot();
-    page.counter("synoptic_fences_total", "Probes of a head that statements asked for.");
+    page.counters("synoptic_fences_total", "Probes of a head that statements asked for.");
     for source in snapshot.all_copies() {
         let labels = format!("source=\"{}\"", source.name());
         page.sample("synoptic_fences_total", &labels, source.watch().fences_started());
     }
-    page.counter("synoptic_position_questions_total", "Questions for a position, fences included.");
+    page.counters(
+        "synoptic_position_questions_total",
+        "Questions for a position, fences included.",
+    );
     for source in snapshot.all_copies() {
         let labels = format!("source=\"{}\"", source.name());
         page.sample("synoptic_position_questions_total", &labels, source.watch().questions());
@@ -135,15 +153,17 @@ impl Page {
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} gauge");
     }
 
-    fn counter(&mut self, name: &str, help: &str) {
+    fn counters(&mut self, name: &str, help: &str) {
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} counter");
     }
 
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        self.counters(name, help);
+        let _ = writeln!(self.0, "{name} {value}");
+    }
+
     fn sample(&mut self, name: &str, labels: &str, value: impl std::fmt::Display) {
-        let _ = match labels {
-            "" => writeln!(self.0, "{name} {value}"),
-            labels => writeln!(self.0, "{name}{{{labels}}} {value}"),
-        };
+        let _ = writeln!(self.0, "{name}{{{labels}}} {value}");
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: impl std::fmt::Display) {

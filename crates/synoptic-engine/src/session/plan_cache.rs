@@ -1,0 +1,334 @@
+//! Logical plans of statements that were asked before.
+//!
+//! What is kept is the plan as it comes from the text: names are resolved, and nothing else is
+//! decided. Parameters are unbound, `now()` is a call, no filter is pushed anywhere; all that is
+//! done for every execution anew. A kept plan holds on to no source and no statement either. To be
+//! used again, every table in it is looked up by its name in the statement's own catalogs, as
+//! planning does, and must be what it was: so the source is asked, an altered or dropped table is
+//! seen at once, and the scans are the new statement's own.
+//!
+//! What decides the plan and is not asked again is in the [`Key`]. A statement whose plan could
+//! depend on anything else (rows of system tables, functions that answer from the session) is not
+//! kept.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::catalog::{MemoryCatalogProviderList, TableProvider};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{DataFusionError, ResolvedTableReference, Result, TableReference};
+use datafusion::datasource::{provider_as_source, source_as_provider};
+use datafusion::execution::TaskContext;
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::{Expr, LogicalPlan, TableScan, TableSource};
+use futures::future::join_all;
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+use synoptic_catalog::Snapshot;
+use synoptic_source::TableDef;
+use synoptic_types::{Pushdown, QueryOptions};
+
+use crate::catalog::{SYNOPTIC, SourceTable, StatementCatalogs};
+use crate::sql::{Query, TableHint};
+
+use super::State;
+
+/// Longer statements are not kept, in bytes.
+const MAX_SQL: usize = 64 << 10;
+
+/// A statement as it was planned, before its parameters are bound.
+pub(super) struct Logical {
+    pub(super) plan: LogicalPlan,
+    /// Names of columns that had to be told apart.
+    pub(super) names: Vec<String>,
+    /// `$1`, `$2`, … with their types.
+    pub(super) parameters: Vec<(String, Option<DataType>)>,
+    /// What planning goes on with. It may be shared: its catalogs and its time of the start are
+    /// not to be used.
+    pub(super) state: Arc<SessionState>,
+    pub(super) context: Arc<TaskContext>,
+}
+
+/// What decides how a text is planned, beside the tables it names.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    /// Of the catalogs: a source may be another one under the same name.
+    version: u64,
+    sql: String,
+    catalog: String,
+    schema: String,
+    settings: BTreeMap<String, String>,
+    dynamic_filters: bool,
+    pushdown_off: bool,
+}
+
+impl Key {
+    /// `None` for a text that is not kept.
+    pub(super) fn new(
+        sql: &str,
+        session: &State,
+        options: &QueryOptions,
+        sources: &Snapshot,
+    ) -> Option<Self> {
+        (sql.len() <= MAX_SQL).then(|| Self {
+            version: sources.version(),
+            sql: sql.to_owned(),
+            catalog: session.catalog.clone(),
+            schema: session.schema.clone(),
+            settings: session.datafusion.clone(),
+            dynamic_filters: options.dynamic_filters,
+            pushdown_off: options.pushdown == Pushdown::None,
+        })
+    }
+}
+
+/// One plan, with sources that are only their schemas.
+pub(super) struct Kept {
+    /// The tables the text names, and what it says of single ones.
+    references: Vec<TableReference>,
+    hints: Vec<TableHint>,
+    plan: LogicalPlan,
+    names: Vec<String>,
+    parameters: Vec<(String, Option<DataType>)>,
+    tables: Vec<(ResolvedTableReference, Arc<TableDef>)>,
+    state: Arc<SessionState>,
+    context: Arc<TaskContext>,
+}
+
+/// See the module.
+pub(crate) struct PlanCache {
+    plans: Cache<Key, Arc<Kept>>,
+    /// The version of the catalogs that all of `plans` were made with.
+    version: AtomicU64,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+/// How the plan cache did so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PlanCacheStats {
+    /// Statements whose plan was kept and still right.
+    pub hits: u64,
+    /// Queries that were planned from their text.
+    pub misses: u64,
+    /// Plans that are kept.
+    pub entries: u64,
+}
+
+impl PlanCache {
+    /// Keeps at most `entries` plans; those that were not used for longest go first.
+    pub(crate) fn new(entries: usize) -> Self {
+        let plans = Cache::builder()
+            .max_capacity(u64::try_from(entries).unwrap_or(u64::MAX))
+            .eviction_policy(EvictionPolicy::lru())
+            .build();
+        let zero = AtomicU64::default;
+        Self { plans, version: zero(), hits: zero(), misses: zero() }
+    }
+
+    pub(crate) fn stats(&self) -> PlanCacheStats {
+        // Without it, what was put out is counted for a while.
+        self.plans.run_pending_tasks();
+        PlanCacheStats {
+            hits: self.hits.load(Ordering::Relaxed),
+            misses: self.misses.load(Ordering::Relaxed),
+            entries: self.plans.entry_count(),
+        }
+    }
+
+    /// What is kept of a statement.
+    pub(super) fn find(&self, key: &Key) -> Option<Arc<Kept>> {
+        // Plans of sources that are no more hold on to their descriptions.
+        if self.version.swap(key.version, Ordering::AcqRel) != key.version {
+            self.plans.invalidate_all();
+        }
+        let found = self.plans.get(key);
+        if found.is_none() {
+            self.misses.fetch_add(1, Ordering::Relaxed);
+        }
+        found
+    }
+
+    /// The plan with the tables as they are now in `catalogs`; `None` when a table is not what it
+    /// was. Errors show again when the text is planned.
+    pub(super) async fn revived(
+        &self,
+        kept: &Kept,
+        catalogs: &StatementCatalogs,
+    ) -> Option<Logical> {
+        let found = kept.revived(catalogs).await;
+        let counter = if found.is_some() { &self.hits } else { &self.misses };
+        counter.fetch_add(1, Ordering::Relaxed);
+        found
+    }
+
+    /// Keeps a plan that was made with `catalogs`, when it depends on nothing but its key and its
+    /// tables. `base`: the state that all sessions start with.
+    pub(super) fn keep(
+        &self,
+        key: Key,
+        query: Query,
+        logical: &Logical,
+        catalogs: &StatementCatalogs,
+        base: &SessionState,
+    ) {
+        if let Ok(Some(kept)) = Kept::of(query, logical, catalogs, base) {
+            self.plans.insert(key, Arc::new(kept));
+        }
+    }
+}
+
+impl Kept {
+    fn of(
+        query: Query,
+        logical: &Logical,
+        catalogs: &StatementCatalogs,
+        base: &SessionState,
+    ) -> Result<Option<Self>> {
+        let plan = &logical.plan;
+        if matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_)) {
+            return Ok(None);
+        }
+        let mut tables: Vec<(ResolvedTableReference, Arc<TableDef>)> = Vec::new();
+        let mut fits = true;
+        plan.apply_with_subqueries(|node| {
+            match node {
+                LogicalPlan::TableScan(scan) => match definition(&scan.source) {
+                    Some(table) => tables.push((resolved(scan, &logical.state), table)),
+                    None => fits = false,
+                },
+                LogicalPlan::Extension(_) => fits = false,
+                _ => {}
+            }
+            node.apply_expressions(|expr| {
+                fits &= !expr.exists(|expr| Ok(is_of_session(expr, &logical.state, base)))?;
+                Ok(TreeNodeRecursion::Continue)
+            })?;
+            Ok(if fits { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
+        })?;
+        // Where a schema could also be a source, the first that has the table is meant, and which
+        // one that is may change.
+        let one_place = |name: &ResolvedTableReference| {
+            *name.catalog == *SYNOPTIC || catalogs.sources.source(&name.schema).is_none()
+        };
+        fits &= tables.iter().all(|(name, _)| one_place(name));
+        if !fits {
+            return Ok(None);
+        }
+        let mut known = HashSet::new();
+        tables.retain(|(name, _)| known.insert(name.clone()));
+        let plan = with_sources(plan.clone(), |scan| {
+            Some(Arc::new(Absent(scan.source.schema())) as Arc<dyn TableSource>)
+        })?;
+        let mut state = SessionState::clone(&logical.state);
+        state.register_catalog_list(Arc::new(MemoryCatalogProviderList::new()));
+        Ok(Some(Self {
+            references: base.resolve_table_references(&query.statement)?,
+            hints: query.hints,
+            plan,
+            names: logical.names.clone(),
+            parameters: logical.parameters.clone(),
+            tables,
+            state: Arc::new(state),
+            context: Arc::clone(&logical.context),
+        }))
+    }
+
+    pub(super) fn references(&self) -> &[TableReference] {
+        &self.references
+    }
+
+    pub(super) fn hints(&self) -> &[TableHint] {
+        &self.hints
+    }
+
+    async fn revived(&self, catalogs: &StatementCatalogs) -> Option<Logical> {
+        let mut looked_up = Vec::with_capacity(self.tables.len());
+        for (name, table) in &self.tables {
+            looked_up.push(look_up(catalogs, name, table));
+        }
+        let mut sources = HashMap::with_capacity(self.tables.len());
+        for ((name, _), source) in self.tables.iter().zip(join_all(looked_up).await) {
+            sources.insert(name, source?);
+        }
+        let plan = with_sources(self.plan.clone(), |scan| {
+            sources.get(&resolved(scan, &self.state)).cloned()
+        });
+        Some(Logical {
+            plan: plan.ok()?,
+            names: self.names.clone(),
+            parameters: self.parameters.clone(),
+            state: Arc::clone(&self.state),
+            context: Arc::clone(&self.context),
+        })
+    }
+}
+
+/// The table of that name now, when it is described as `before`.
+async fn look_up(
+    catalogs: &StatementCatalogs,
+    name: &ResolvedTableReference,
+    before: &Arc<TableDef>,
+) -> Option<Arc<dyn TableSource>> {
+    let schema = catalogs.schema(&name.catalog, &name.schema)?;
+    let provider = schema.table(&name.table).await.ok()??;
+    let now = provider.downcast_ref::<SourceTable>()?.definition();
+    let same = Arc::ptr_eq(now, before)
+        || (now.name() == before.name()
+            && now.stamp == before.stamp
+            && now.schema == before.schema
+            && now.primary_key == before.primary_key);
+    same.then(|| provider_as_source(provider))
+}
+
+fn definition(source: &Arc<dyn TableSource>) -> Option<Arc<TableDef>> {
+    let provider: Arc<dyn TableProvider> = source_as_provider(source).ok()?;
+    Some(Arc::clone(provider.downcast_ref::<SourceTable>()?.definition()))
+}
+
+fn resolved(scan: &TableScan, state: &SessionState) -> ResolvedTableReference {
+    let catalog = &state.config_options().catalog;
+    scan.table_name.clone().resolve(&catalog.default_catalog, &catalog.default_schema)
+}
+
+/// `plan` with other sources in its scans, everywhere.
+///
+/// # Errors
+/// When there is none for a scan.
+fn with_sources(
+    plan: LogicalPlan,
+    mut source_of: impl FnMut(&TableScan) -> Option<Arc<dyn TableSource>>,
+) -> Result<LogicalPlan> {
+    let plan = plan.transform_down_with_subqueries(|node| {
+        let LogicalPlan::TableScan(mut scan) = node else { return Ok(Transformed::no(node)) };
+        let missing = || DataFusionError::Internal("a scan without a source".to_owned());
+        scan.source = source_of(&scan).ok_or_else(missing)?;
+        Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
+    })?;
+    Ok(plan.data)
+}
+
+/// Whether an expression calls a function that is not the same for all sessions.
+fn is_of_session(expr: &Expr, state: &SessionState, base: &SessionState) -> bool {
+    let Expr::ScalarFunction(call) = expr else {
+        return matches!(expr, Expr::ScalarVariable(..));
+    };
+    let name = call.func.name();
+    match (state.scalar_functions().get(name), base.scalar_functions().get(name)) {
+        (Some(here), Some(base)) => !Arc::ptr_eq(here, base),
+        (Some(_), None) => true,
+        // Made by the planner itself, from nothing but the expression.
+        (None, _) => false,
+    }
+}
+
+/// In the place of a table's source, in a plan that is kept.
+struct Absent(SchemaRef);
+
+impl TableSource for Absent {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.0)
+    }
+}
