@@ -3,6 +3,7 @@
 mod discovery;
 mod lifecycle;
 mod partitions;
+mod positions;
 mod reading;
 mod snapshots;
 mod types;

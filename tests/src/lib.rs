@@ -1,4 +1,5 @@
 //! Test harness.
 
 pub mod postgres;
+pub mod proxy;
 pub mod s3;

@@ -22,7 +22,9 @@ const KEEPER: &str = r#""$@" & pid=$!; read -r _; kill -QUIT "$pid"; wait "$pid"
 pub struct PostgresServer {
     dir: TempDir,
     port: u16,
-    keeper: Child,
+    settings: Vec<String>,
+    /// `None` while it is stopped.
+    keeper: Option<Child>,
     databases: AtomicUsize,
 }
 
@@ -82,6 +84,16 @@ impl PostgresServer {
     /// # Panics
     /// When it cannot be made or does not start.
     pub fn standby(&self) -> Self {
+        self.standby_through(self.port)
+    }
+
+    /// A standby that streams through another port of this machine: a [`Proxy`], say.
+    ///
+    /// [`Proxy`]: crate::proxy::Proxy
+    ///
+    /// # Panics
+    /// As [`PostgresServer::standby`].
+    pub fn standby_through(&self, port: u16) -> Self {
         let dir = new_dir();
         let data = dir.path().join("data");
         run(as_owner("pg_basebackup", dir.path())
@@ -90,7 +102,56 @@ impl PostgresServer {
             .arg(format!("--port={}", self.port))
             .arg("--pgdata")
             .arg(&data));
-        Self::launch(dir, &["hot_standby=on"])
+        // The last file wins, so no sign of this server is left in the standby.
+        let follow = format!("primary_conninfo=host=127.0.0.1 port={port} user=postgres");
+        Self::launch(dir, &["hot_standby=on", "wal_retrieve_retry_interval=100ms", &follow])
+    }
+
+    /// Stops replay at the next record; what arrives is kept.
+    ///
+    /// # Panics
+    /// When it is no standby.
+    pub async fn pause_replay(&self) {
+        self.execute("SELECT pg_wal_replay_pause()").await;
+    }
+
+    /// Goes on with what [`PostgresServer::pause_replay`] stopped.
+    ///
+    /// # Panics
+    /// When it is no standby.
+    pub async fn resume_replay(&self) {
+        self.execute("SELECT pg_wal_replay_resume()").await;
+    }
+
+    /// Makes this standby a primary, and waits until it is.
+    ///
+    /// # Panics
+    /// When it is no standby.
+    pub async fn promote(&self) {
+        self.execute("SELECT pg_promote(true, 60)").await;
+    }
+
+    async fn execute(&self, sql: &str) {
+        let client = self.client("postgres").await;
+        client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    }
+
+    /// Ends the server at once, as a crash does; its data and its port stay.
+    pub fn stop(&mut self) {
+        if let Some(mut keeper) = self.keeper.take() {
+            drop(keeper.stdin.take());
+            let _ = keeper.wait();
+        }
+    }
+
+    /// Starts what [`PostgresServer::stop`] has ended, with more settings.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start_again(&mut self, settings: &[&str]) {
+        self.stop();
+        self.settings.extend(settings.iter().map(|&setting| setting.to_owned()));
+        self.run();
     }
 
     /// The port on 127.0.0.1.
@@ -134,10 +195,20 @@ impl PostgresServer {
             .and_then(|listener| listener.local_addr())
             .expect("there is a free port")
             .port();
-        let log = std::fs::File::create(dir.path().join("log")).expect("a log is made");
-        let mut keeper = as_owner_program(Path::new("sh"), dir.path());
+        let settings = settings.iter().map(|&setting| setting.to_owned()).collect();
+        let databases = AtomicUsize::new(0);
+        let mut server = Self { dir, port, settings, keeper: None, databases };
+        server.run();
+        server
+    }
+
+    fn run(&mut self) {
+        let dir = self.dir.path();
+        let log = std::fs::File::options().create(true).append(true).open(dir.join("log"));
+        let log = log.expect("a log is made");
+        let mut keeper = as_owner_program(Path::new("sh"), dir);
         keeper.args(["-c", KEEPER, "sh"]).arg(binary("postgres"));
-        keeper.arg("-D").arg(dir.path().join("data")).args(["-p", &port.to_string()]);
+        keeper.arg("-D").arg(dir.join("data")).args(["-p", &self.port.to_string()]);
         for setting in [
             "listen_addresses=127.0.0.1",
             "unix_socket_directories=",
@@ -147,22 +218,16 @@ impl PostgresServer {
             "max_connections=100",
             "autovacuum=off",
             "log_min_messages=warning",
-        ]
-        .iter()
-        .chain(settings)
-        {
+        ] {
+            keeper.args(["-c", setting]);
+        }
+        for setting in &self.settings {
             keeper.args(["-c", setting]);
         }
         let errors = log.try_clone().expect("a log is shared");
         let keeper = keeper.stdin(Stdio::piped()).stdout(log).stderr(errors).spawn();
-        let server = Self {
-            dir,
-            port,
-            keeper: keeper.expect("the server is started"),
-            databases: AtomicUsize::new(0),
-        };
-        server.wait_until_ready();
-        server
+        self.keeper = Some(keeper.expect("the server is started"));
+        self.wait_until_ready();
     }
 
     fn wait_until_ready(&self) {
@@ -184,8 +249,7 @@ impl PostgresServer {
 
 impl Drop for PostgresServer {
     fn drop(&mut self) {
-        drop(self.keeper.stdin.take());
-        let _ = self.keeper.wait();
+        self.stop();
     }
 }
 

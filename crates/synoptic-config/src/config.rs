@@ -3,23 +3,23 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value as Json};
-use synoptic_types::{QueryOptions, SourceName};
+use synoptic_types::QueryOptions;
 
 use crate::document::{self, Entry, Scalar, Table, Value, join, line_of};
 use crate::error::{ConfigError, ConfigErrors, Problems};
 use crate::expand::Environment;
 use crate::keys::{self, Key, SECTIONS};
-use crate::nearest::{hint, nearest};
-use crate::settings::{ClockConfig, ClockSource, ServerConfig, Settings, is_loopback};
+use crate::nearest::hint;
+use crate::settings::{
+    ClockConfig, ClockSource, FreshnessConfig, ServerConfig, Settings, is_loopback,
+};
+use crate::sources::{SourceConfig, check_sources};
 
 /// The name a text without a file has in errors, and the file that commands look for.
 const DEFAULT_FILE: &str = "synoptic.toml";
 
 /// Larger files are refused before they are read.
 const MAX_FILE_BYTES: u64 = 16 << 20;
-
-const MAX_NAME_BYTES: usize = 128;
 
 /// A checked configuration.
 #[derive(Clone)]
@@ -28,6 +28,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// `[query]`: what sessions start with.
     pub query: QueryOptions,
+    /// `[freshness]`.
+    pub freshness: FreshnessConfig,
     /// `[clock]`.
     pub clock: ClockConfig,
     /// `[sources.*]`, by name.
@@ -38,33 +40,13 @@ pub struct Config {
     document: Table,
 }
 
-/// `[sources.NAME]`: a connector and what it is told. `Debug` shows no values.
-#[derive(Clone, PartialEq)]
-pub struct SourceConfig {
-    /// The source's name, its catalog in SQL.
-    pub name: SourceName,
-    /// The connector's name.
-    pub connector: String,
-    /// Every key but `connector`, expanded. Secrets are in here.
-    pub options: Map<String, Json>,
-}
-
-impl fmt::Debug for SourceConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SourceConfig")
-            .field("name", &self.name)
-            .field("connector", &self.connector)
-            .field("options", &self.options.keys().collect::<Vec<_>>())
-            .finish()
-    }
-}
-
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
             .field("file", &self.file)
             .field("server", &self.server)
             .field("query", &self.query)
+            .field("freshness", &self.freshness)
             .field("clock", &self.clock)
             .field("sources", &self.sources)
             .finish_non_exhaustive()
@@ -78,6 +60,7 @@ impl Default for Config {
         Self {
             server: settings.server,
             query: settings.query,
+            freshness: settings.freshness,
             clock: settings.clock,
             sources: Vec::new(),
             base_dir: PathBuf::from("."),
@@ -160,6 +143,7 @@ impl Config {
         let config = Self {
             server: settings.server,
             query: settings.query,
+            freshness: settings.freshness,
             clock: settings.clock,
             sources,
             base_dir: base_dir.to_owned(),
@@ -177,7 +161,8 @@ impl Config {
         &self.file
     }
 
-    /// The line, from 1, of the deepest key on `path` that stands in the file.
+    /// The line, from 1, of the deepest key on `path` that stands in the file; a number is a place
+    /// in a list, from 0.
     pub fn line_of(&self, path: &[&str]) -> Option<usize> {
         line_of(&self.document, path)
     }
@@ -186,7 +171,29 @@ impl Config {
     /// table; expanded values in `message` are replaced by what stands in the file; an unknown
     /// key gets the nearest known one.
     pub fn source_error(&self, source: &str, path: &[String], message: &str) -> ConfigError {
-        let mut full = vec!["sources", source];
+        self.complaint(source, &["sources", source], path, message)
+    }
+
+    /// The same for the replica at `index`, from 0, of a source.
+    pub fn replica_error(
+        &self,
+        source: &str,
+        index: usize,
+        path: &[String],
+        message: &str,
+    ) -> ConfigError {
+        let index = index.to_string();
+        self.complaint(source, &["sources", source, "replicas", &index], path, message)
+    }
+
+    fn complaint(
+        &self,
+        source: &str,
+        table: &[&str],
+        path: &[String],
+        message: &str,
+    ) -> ConfigError {
+        let mut full = table.to_vec();
         full.extend(path.iter().map(String::as_str));
         let message = self.redact(source, message);
         let message = match Complaint::of(&message) {
@@ -216,6 +223,7 @@ impl Config {
         Settings {
             server: self.server.clone(),
             query: self.query.clone(),
+            freshness: self.freshness.clone(),
             clock: self.clock.clone(),
         }
     }
@@ -331,74 +339,4 @@ fn check_together(settings: &Settings, document: &Table, problems: &mut Problems
                        supported yet; remove it";
         problems.add(line_of(document, &["clock", "max_offset"]), message);
     }
-}
-
-fn check_sources(table: &Table, connectors: &[&str], problems: &mut Problems) -> Vec<SourceConfig> {
-    let mut sources = Vec::new();
-    for (name, entry) in table {
-        match check_source(name, entry, connectors) {
-            Ok(source) => sources.push(source),
-            Err((line, message)) => problems.add(line, message),
-        }
-    }
-    sources
-}
-
-fn check_source(
-    name: &str,
-    entry: &Entry,
-    connectors: &[&str],
-) -> Result<SourceConfig, (usize, String)> {
-    let key = join(&["sources", name]);
-    check_name(name).map_err(|why| (entry.line, format!("key '{key}': {why}")))?;
-    let Value::Table(table) = &entry.value else {
-        let message = format!("key '{key}' takes a table, not {}", entry.value.kind());
-        return Err((entry.line, message));
-    };
-    if let Some(replicas) = table.get("replicas") {
-        let message = format!(
-            "key '{key}.replicas' is not supported yet: every read goes to the authoritative copy; \
-             remove it"
-        );
-        return Err((replicas.line, message));
-    }
-    let Some(connector) = table.get("connector") else {
-        let misspelt = nearest("connector", table.keys().map(String::as_str))
-            .filter(|key| strsim::damerau_levenshtein(key, "connector") <= 3);
-        let hint = misspelt.map_or_else(
-            || format!("; the connectors are {}", connectors.join(", ")),
-            |key| format!("; is it '{key}' that you mean?"),
-        );
-        return Err((entry.line, format!("key '{key}.connector' is missing{hint}")));
-    };
-    let Value::Scalar(scalar) = &connector.value else {
-        let message = format!("key '{key}.connector' takes text, not {}", connector.value.kind());
-        return Err((connector.line, message));
-    };
-    if !connectors.contains(&scalar.text.as_str()) {
-        let hint = hint(&scalar.text, "connectors", connectors);
-        let message =
-            format!("key '{key}.connector': there is no connector '{}'{hint}", scalar.raw);
-        return Err((connector.line, message));
-    }
-    let mut options = document::to_json(table);
-    options.remove("connector");
-    Ok(SourceConfig { name: SourceName::new(name), connector: scalar.text.clone(), options })
-}
-
-fn check_name(name: &str) -> Result<(), String> {
-    let reserved = ["synoptic", "information_schema"];
-    if name.is_empty() {
-        return Err("a source needs a name".to_owned());
-    }
-    if reserved.iter().any(|word| name.eq_ignore_ascii_case(word)) {
-        return Err(format!("'{name}' is reserved; choose another name"));
-    }
-    if name.len() > MAX_NAME_BYTES {
-        return Err(format!("the name is longer than {MAX_NAME_BYTES} bytes"));
-    }
-    if name.chars().any(char::is_control) {
-        return Err("the name has a control character".to_owned());
-    }
-    Ok(())
 }

@@ -23,7 +23,8 @@ pub(crate) struct Entry {
 #[derive(Clone, PartialEq)]
 pub(crate) enum Value {
     Scalar(Scalar),
-    Array(Vec<Value>),
+    /// Each with the line it begins on.
+    Array(Vec<Entry>),
     Table(Table),
 }
 
@@ -57,7 +58,9 @@ impl Value {
     pub(crate) fn to_json(&self) -> Json {
         match self {
             Self::Scalar(scalar) => scalar.json.clone(),
-            Self::Array(values) => Json::Array(values.iter().map(Self::to_json).collect()),
+            Self::Array(values) => {
+                Json::Array(values.iter().map(|entry| entry.value.to_json()).collect())
+            }
             Self::Table(table) => Json::Object(to_json(table)),
         }
     }
@@ -83,7 +86,7 @@ impl Value {
                 found.extend(scalar.secrets.iter().map(|s| (s.clone(), "${…}".to_owned())));
             }
             Self::Scalar(_) => {}
-            Self::Array(values) => values.iter().for_each(|value| value.secrets(found)),
+            Self::Array(values) => values.iter().for_each(|entry| entry.value.secrets(found)),
             Self::Table(table) => table.values().for_each(|entry| entry.value.secrets(found)),
         }
     }
@@ -93,17 +96,27 @@ pub(crate) fn to_json(table: &Table) -> Map<String, Json> {
     table.iter().map(|(key, entry)| (key.clone(), entry.value.to_json())).collect()
 }
 
-/// The line of the deepest key on `path` that stands in `table`.
+/// The line of the deepest key on `path` that stands in `table`; a number is a place in a list,
+/// from 0.
 pub(crate) fn line_of<S: AsRef<str>>(table: &Table, path: &[S]) -> Option<usize> {
     let (first, rest) = path.split_first()?;
     let entry = table.get(first.as_ref())?;
     let below = match &entry.value {
         Value::Table(table) => line_of(table, rest),
-        // A list of tables: the path has no index, so the first that has the key.
-        Value::Array(values) => values.iter().find_map(|value| match value {
-            Value::Table(table) => line_of(table, rest),
-            _ => None,
-        }),
+        Value::Array(values) => {
+            let inside = |entry: &Entry| match &entry.value {
+                Value::Table(table) => line_of(table, rest),
+                _ => None,
+            };
+            match rest.first().and_then(|first| first.as_ref().parse::<usize>().ok()) {
+                Some(index) => values.get(index).map(|entry| match &entry.value {
+                    Value::Table(table) => line_of(table, &rest[1..]).unwrap_or(entry.line),
+                    _ => entry.line,
+                }),
+                // Without an index, the first that has the key.
+                None => values.iter().find_map(inside),
+            }
+        }
         Value::Scalar(_) => None,
     };
     Some(below.unwrap_or(entry.line))
@@ -164,7 +177,10 @@ impl Reader<'_> {
         Some(match value.get_ref() {
             DeValue::Table(table) => Value::Table(self.table(table, path)),
             DeValue::Array(array) => {
-                let values = array.iter().filter_map(|value| self.value(value, path));
+                let values = array.iter().filter_map(|value| {
+                    let line = self.lines.at(value.span().start);
+                    Some(Entry { line, value: self.value(value, path)? })
+                });
                 Value::Array(values.collect())
             }
             scalar => match self.scalar(scalar) {

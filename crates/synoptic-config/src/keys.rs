@@ -11,7 +11,7 @@ use synoptic_types::{ByteSize, OptionError, format_duration, parse_bytes, parse_
 use crate::nearest::hint;
 use crate::settings::{ClockSource, Settings, check_address};
 
-/// One key of `[server]`, `[query]` or `[clock]`.
+/// One key of `[server]`, `[query]`, `[freshness]` or `[clock]`.
 pub(crate) struct Key {
     pub(crate) section: &'static str,
     pub(crate) name: &'static str,
@@ -40,6 +40,22 @@ macro_rules! query_key {
             meaning: $meaning,
             get: |s| s.query.get($name).unwrap_or_default(),
             set: |s, text| s.query.set($name, text).map_err(|error| option_message(&error)),
+        }
+    };
+}
+
+macro_rules! freshness_key {
+    ($name:ident, $takes:expr, $meaning:literal, $show:expr, $read:expr) => {
+        Key {
+            section: "freshness",
+            name: stringify!($name),
+            takes: $takes,
+            meaning: $meaning,
+            get: |s| $show(&s.freshness.$name),
+            set: |s, text| {
+                s.freshness.$name = $read(text)?;
+                Ok(())
+            },
         }
     };
 }
@@ -268,6 +284,53 @@ pub(crate) const KEYS: &[Key] = &[
         DURATION,
         "How long a statement may run; passed on to the sources. `0s` or unset is no limit."
     ),
+    freshness_key!(
+        probe_interval,
+        DURATION,
+        "How often each copy of a source is asked where it is, with one small query for all \
+         statements.",
+        duration,
+        |text: &str| duration_from(text, Duration::from_millis(10))
+    ),
+    freshness_key!(
+        max_waiting,
+        "a whole number from 1 to 1000000",
+        "Statements that may wait at once for one source to say where it is; further ones are \
+         refused with `[QUEUE_FULL]`.",
+        usize::to_string,
+        |text: &str| count(text, 1, 1_000_000)
+    ),
+    freshness_key!(
+        replay_wait,
+        DURATION,
+        "How long after its arrival a statement waits for a replica that is about to have what it \
+         needs, before it goes to a dearer copy.",
+        duration,
+        |text: &str| duration_from(text, Duration::ZERO)
+    ),
+    freshness_key!(
+        retry_pause,
+        DURATION,
+        "The pause between two attempts of a statement with `on_unmet = 'wait'`.",
+        duration,
+        |text: &str| duration_from(text, Duration::from_millis(1))
+    ),
+    freshness_key!(
+        max_drift_ppm,
+        "a whole number from 0 to 100000",
+        "The largest rate error of this machine's monotonic clock, in parts per million.",
+        u32::to_string,
+        |text: &str| count(text, 0, 100_000).map(|ppm| u32::try_from(ppm).unwrap_or(u32::MAX))
+    ),
+    freshness_key!(
+        token_key,
+        "a secret of 32 bytes or more, such as `${file:token.key}`",
+        "What tokens are signed with. Servers with the same key take each other's tokens. Without \
+         it every process makes its own key: tokens then end with the process and are good for no \
+         other.",
+        |v: &Option<String>| v.clone().unwrap_or_default(),
+        token_key
+    ),
     Key {
         section: "clock",
         name: "source",
@@ -308,8 +371,11 @@ const CLOCK_SOURCES: [(&str, ClockSource); 4] = [
     ("declared", ClockSource::Declared),
 ];
 
+/// What a signature is worth is what its key is worth.
+const LEAST_KEY_BYTES: usize = 32;
+
 /// The sections that have keys, in order.
-pub(crate) const SECTIONS: [&str; 3] = ["server", "query", "clock"];
+pub(crate) const SECTIONS: [&str; 4] = ["server", "query", "freshness", "clock"];
 
 /// The keys of a section.
 pub(crate) fn of(section: &str) -> impl Iterator<Item = &'static Key> {
@@ -325,6 +391,20 @@ fn count(text: &str, least: usize, most: usize) -> Result<usize, String> {
         Ok(number) if (least..=most).contains(&number) => Ok(number),
         _ => Err(format!("'{text}' is not a whole number from {least} to {most}")),
     }
+}
+
+/// Never quotes the text.
+fn token_key(text: &str) -> Result<Option<String>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    if text.len() < LEAST_KEY_BYTES {
+        return Err(format!(
+            "the secret is shorter than {LEAST_KEY_BYTES} bytes; make one with \
+             'openssl rand -hex 32'"
+        ));
+    }
+    Ok(Some(text.to_owned()))
 }
 
 fn at_least(text: &str, least: u64) -> Result<ByteSize, String> {

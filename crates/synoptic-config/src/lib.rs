@@ -24,9 +24,9 @@
 //! ```
 //!
 //! Steps, one module each: `document` reads TOML into a tree that knows its lines and expands
-//! `${…}` (`expand`); `keys` is the one table of what `[server]`, `[query]` and `[clock]` take,
-//! from which checking, defaults and [`reference()`] come; `config` puts it together and keeps
-//! `[sources.*]` as the connectors want it.
+//! `${…}` (`expand`); `keys` is the one table of what `[server]`, `[query]`, `[freshness]` and
+//! `[clock]` take, from which checking, defaults and [`reference()`] come; `config` puts it together,
+//! and `sources` keeps `[sources.*]` and their replicas as the connectors want them.
 //!
 //! Invariants: every key is known or an error; an error names its file, line and key; an expanded
 //! value never stands in an error or in `Debug`.
@@ -40,11 +40,13 @@ mod keys;
 mod nearest;
 mod reference;
 mod settings;
+mod sources;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Config, SourceConfig};
+pub use config::Config;
 pub use error::{ConfigError, ConfigErrors};
 pub use nearest::nearest;
 pub use reference::reference;
-pub use settings::{ClockConfig, ClockSource, ServerConfig};
+pub use settings::{ClockConfig, ClockSource, FreshnessConfig, ServerConfig};
+pub use sources::{ReplicaConfig, SourceConfig, TableText};

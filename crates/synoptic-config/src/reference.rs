@@ -33,7 +33,43 @@ own: see the `README.md` of its folder under `crates/synoptic-connectors/src/`.
 | key | takes | default | meaning |
 |---|---|---|---|
 | `connector` | a connector's name | required | Which backend reads the source. |
-| `replicas` | | | Not supported yet: every read goes to the authoritative copy. |
+| `replicas` | a list of tables | none | Other places where the source's data can be read. |
+
+## `[[sources.NAME.replicas]]`
+
+What `[sources.NAME]` itself says is the *authoritative* copy, where the owners write; its name is
+`primary`. Each replica follows it: a streaming standby, or a copy of another kind, such as a Parquet
+export of a PostgreSQL table.
+
+```toml
+[sources.portfolio]
+connector = \"postgres\"
+url = \"postgresql://app:${PASSWORD}@db1:5432/portfolio\"
+max_connections = 40
+
+[[sources.portfolio.replicas]]
+name = \"standby1\"
+url = \"postgresql://app:${PASSWORD}@db2:5432/portfolio\"
+
+[[sources.portfolio.replicas]]
+name = \"export\"
+connector = \"files\"
+location = \"./export/\"
+tables = { \"positions\" = \"positions_daily\", \"audit.log\" = \"log\" }
+```
+
+| key | takes | default | meaning |
+|---|---|---|---|
+| `name` | a name | required | The copy's name in receipts and in `WITH (copy = '…')`; once in a source, and not `primary`. |
+| `connector` | a connector's name | the source's | Which backend reads the copy. |
+| `tables` | `\"TABLE\" = \"TABLE\"` pairs | none | Tables that are called otherwise there: the source's name, then the copy's. Without a schema the default schema of each is meant; `\"a.b\"` is a table in a schema, and names with dots stand in double quotes inside the text: `'\"a.b\"'`. Other tables are looked for under their own name. |
+
+The other keys are the connector's own, as for a source. When the connector is the source's, options
+that are not about the place are the source's unless the replica has its own: for `postgres`
+`max_connections`, `max_partitions`, `min_partition_size`, `connect_timeout`, `acquire_timeout`,
+`application_name` and `tls_root_cert`; for `sqlite` `max_connections`, `acquire_timeout` and
+`busy_timeout`; for `files` none. Where the `files` connector has tables of its own to declare, they
+stand in the same `tables`, as tables: `[sources.NAME.replicas.tables.log]`.
 ";
 
 /// The configuration reference in Markdown, as it stands in `docs/configuration.md`.
@@ -45,6 +81,10 @@ pub fn reference() -> String {
             "query" => {
                 "\nThe defaults of the session options. A session, a header or a table hint \
                  overrides them.\n"
+            }
+            "freshness" => {
+                "\nHow the copies of a source are followed. A statement says how stale its answer \
+                 may be with `max_staleness`; any copy that proves it may answer.\n"
             }
             _ => "",
         };

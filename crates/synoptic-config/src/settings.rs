@@ -1,5 +1,6 @@
-//! The checked values of `[server]` and `[clock]`, and their defaults.
+//! The checked values of `[server]`, `[freshness]` and `[clock]`, and their defaults.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -113,11 +114,57 @@ pub struct ClockConfig {
     pub max_offset: Option<Duration>,
 }
 
+/// `[freshness]`: how copies are followed, and what tokens are signed with. `Debug` does not show
+/// the key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct FreshnessConfig {
+    /// How often every copy of a source is asked where it is, while statements use the source.
+    pub probe_interval: Duration,
+    /// Statements that may wait at once for one source to say where it is.
+    pub max_waiting: usize,
+    /// How long a statement waits for a replica that is about to be there, before it goes to a
+    /// dearer copy.
+    pub replay_wait: Duration,
+    /// The pause between two attempts with `on_unmet = 'wait'`.
+    pub retry_pause: Duration,
+    /// The largest rate error of the monotonic clock, in parts per million.
+    pub max_drift_ppm: u32,
+    /// What tokens are signed with; `None`: a key of this process's own.
+    pub token_key: Option<String>,
+}
+
+impl fmt::Debug for FreshnessConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FreshnessConfig")
+            .field("probe_interval", &self.probe_interval)
+            .field("max_waiting", &self.max_waiting)
+            .field("replay_wait", &self.replay_wait)
+            .field("retry_pause", &self.retry_pause)
+            .field("max_drift_ppm", &self.max_drift_ppm)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for FreshnessConfig {
+    fn default() -> Self {
+        Self {
+            probe_interval: Duration::from_millis(250),
+            max_waiting: 1000,
+            replay_wait: Duration::from_millis(20),
+            retry_pause: Duration::from_millis(50),
+            // The kernel steers by at most 500 ppm, and a crystal is wrong by up to 100 more.
+            max_drift_ppm: 600,
+            token_key: None,
+        }
+    }
+}
+
 /// All sections but `[sources]`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Settings {
     pub(crate) server: ServerConfig,
     pub(crate) query: QueryOptions,
+    pub(crate) freshness: FreshnessConfig,
     pub(crate) clock: ClockConfig,
 }
 

@@ -147,10 +147,108 @@ fn what_is_not_supported_yet_is_refused() {
              supported yet; remove it",
         ],
     );
+}
+
+#[test]
+fn replicas_are_read_with_their_lines() {
+    let config = parse(
+        "[sources.p]\nconnector = 'postgres'\nurl = 'a'\n\
+         [[sources.p.replicas]]\nname = 'standby1'\nurl = 'b${DB_PASSWORD}'\n\
+         [[sources.p.replicas]]\nname = 'export'\nconnector = 'files'\nlocation = 'x/'\n\
+         [sources.p.replicas.tables]\npositions = 'daily'\n'audit.log' = 'lake.\"a.b\"\"c\"'\n\
+         declared = { path = '*.parquet' }\n",
+    )
+    .expect("valid");
+    let source = &config.sources[0];
+    assert_eq!(serde_json::Value::Object(source.options.clone()), json!({"url": "a"}));
+    let [standby, export] = source.replicas.as_slice() else { panic!("{source:?}") };
+    assert_eq!((standby.name.as_str(), standby.connector.as_str()), ("standby1", "postgres"));
+    assert_eq!(standby.options["url"], json!("bhunter2-äß\"x"));
+    assert!(standby.tables.is_empty());
+    assert_eq!((export.name.as_str(), export.connector.as_str()), ("export", "files"));
+    assert_eq!(
+        serde_json::Value::Object(export.options.clone()),
+        json!({"location": "x/", "tables": {"declared": {"path": "*.parquet"}}})
+    );
+    let table = |schema: Option<&str>, name: &str| TableText {
+        schema: schema.map(str::to_owned),
+        name: name.to_owned(),
+    };
+    let tables: Vec<_> = export.tables.clone().into_iter().collect();
+    assert_eq!(
+        tables,
+        [
+            (table(None, "positions"), table(None, "daily")),
+            (table(Some("audit"), "log"), table(Some("lake"), "a.b\"c")),
+        ]
+    );
+    assert_eq!(config.line_of(&["sources", "p", "replicas", "0", "url"]), Some(6));
+    assert_eq!(config.line_of(&["sources", "p", "replicas", "1", "nope"]), Some(7));
+    assert!(!format!("{config:?}").contains("hunter2"), "{config:?}");
+    let error = config.replica_error("p", 0, &["url".to_owned()], "no hunter2-äß\"x here");
+    assert_eq!(error.to_string(), "conf/s.toml:6: key 'sources.p.replicas.0.url': no ${…} here");
+}
+
+#[test]
+fn what_is_wrong_with_replicas_has_its_line() {
     refused(
-        "[sources.p]\nconnector = 'postgres'\n[[sources.p.replicas]]\nname = 'standby1'\n",
-        &["conf/s.toml:3: key 'sources.p.replicas' is not supported yet: every read goes to the \
-           authoritative copy; remove it"],
+        "[sources.p]\nconnector = 'postgres'\n\
+         [[sources.p.replicas]]\nnam = 'a'\n\
+         [[sources.p.replicas]]\nname = 'Primary'\n\
+         [[sources.p.replicas]]\nname = 'b'\nconnector = 'sqlit'\n\
+         [[sources.p.replicas]]\nname = 'c'\n\
+         [[sources.p.replicas]]\nname = 'c'\n\
+         [[sources.p.replicas]]\nname = 'd'\ntables = { a = 1 }\n\
+         [[sources.p.replicas]]\nname = 'e'\ntables = { 'a.b.c' = 'x' }\n\
+         [[sources.p.replicas]]\nname = '${DB_PASSWORD}'\n\
+         [sources.q]\nconnector = 'sqlite'\nreplicas = 'x'\n",
+        &[
+            "conf/s.toml:3: key 'sources.p.replicas.0.name' is missing; is it 'nam' that you mean?",
+            "conf/s.toml:6: key 'sources.p.replicas.1.name': 'Primary' is reserved; choose another \
+             name",
+            "conf/s.toml:9: key 'sources.p.replicas.2.connector': there is no connector 'sqlit'; \
+             did you mean 'sqlite'?",
+            "conf/s.toml:12: key 'sources.p.replicas.4.name': 'c' is the name of another replica",
+            "conf/s.toml:16: key 'sources.p.replicas.5.tables.a' takes the name of a table, not a \
+             number",
+            "conf/s.toml:19: key 'sources.p.replicas.6.tables.\"a.b.c\"': 'a.b.c' is not the name \
+             of a table: write 'table' or 'schema.table', with names that have dots in double \
+             quotes",
+            "conf/s.toml:21: key 'sources.p.replicas.7.name': a name stands in the file itself",
+            "conf/s.toml:24: key 'sources.q.replicas' takes a list of tables, not text: write \
+             [[sources.q.replicas]]",
+        ],
+    );
+}
+
+#[test]
+fn freshness_settings() {
+    let key = "0123456789abcdef0123456789abcdef";
+    let text = format!(
+        "[freshness]\nprobe_interval = '1s'\nmax_waiting = 7\nreplay_wait = '0ms'\n\
+         retry_pause = '1ms'\nmax_drift_ppm = 100\ntoken_key = '{key}'\n"
+    );
+    let config = parse(&text).expect("valid");
+    assert_eq!(
+        config.freshness,
+        FreshnessConfig {
+            probe_interval: Duration::from_secs(1),
+            max_waiting: 7,
+            replay_wait: Duration::ZERO,
+            retry_pause: Duration::from_millis(1),
+            max_drift_ppm: 100,
+            token_key: Some(key.to_owned()),
+        }
+    );
+    assert!(!format!("{config:?}").contains(key), "{config:?}");
+    refused(
+        "[freshness]\nprobe_interval = '1ms'\ntoken_key = 'geheim'\nretry_pause = '0s'\n",
+        &[
+            "conf/s.toml:2: key 'freshness.probe_interval': '1ms' is too short: at least 10ms",
+            "conf/s.toml:3: key 'freshness.token_key': the secret is shorter than 32 bytes; make \
+             one with 'openssl rand -hex 32'",
+            "conf/s.toml:4: key 'freshness.retry_pause': '0s' is too short: at least 1ms",
+        ],
     );
 }
 

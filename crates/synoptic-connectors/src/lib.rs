@@ -11,4 +11,4 @@ mod sql;
 mod sqlite;
 
 pub use options::OptionsError;
-pub use registry::{names, open};
+pub use registry::{names, open, with_inherited};

@@ -1,15 +1,18 @@
 //! The composition root: the one place where configuration, connectors and engine meet.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use synoptic_catalog::Host;
-use synoptic_config::{Config, ConfigErrors, ServerConfig, SourceConfig};
+use synoptic_catalog::{CopySet, Host, Replica};
+use synoptic_config::{
+    Config, ConfigError, ConfigErrors, ReplicaConfig, ServerConfig, SourceConfig, TableText,
+};
 use synoptic_engine::{Engine, EngineConfig};
 use synoptic_flight::FlightOptions;
 use synoptic_source::Source;
-use synoptic_types::{QueryOptions, SystemClock};
+use synoptic_types::{QueryOptions, SystemClock, TableName};
 
 use crate::cli_error::{CliError, Result};
 
@@ -28,12 +31,12 @@ pub struct Composition {
     sources: Mutex<Vec<OpenSource>>,
 }
 
-/// A source with what it was made from.
+/// A source and its replicas with what they were made from.
 #[derive(Debug, Clone)]
 struct OpenSource {
     declared: SourceConfig,
     base_dir: PathBuf,
-    source: Arc<dyn Source>,
+    copies: CopySet,
 }
 
 /// What a reload did to the sources, by name.
@@ -54,7 +57,7 @@ impl Composition {
     /// When an option of a source is wrong, or the spill folder cannot be used.
     pub fn new(config: &Config) -> Result<Self> {
         let sources = open_all(config, &[])?;
-        let host = Host::new(sources.iter().map(|open| Arc::clone(&open.source)).collect());
+        let host = Host::new(for_host(&sources));
         let engine_config = engine_config(&config.server, config.query.clone());
         let engine = Engine::new(engine_config, host, Arc::new(SystemClock))?;
         Ok(Self { engine, sources: Mutex::new(sources) })
@@ -63,6 +66,11 @@ impl Composition {
     /// The engine.
     pub fn engine(&self) -> &Arc<Engine> {
         &self.engine
+    }
+
+    /// Every source with its copies, by name.
+    pub fn copies(&self) -> Vec<CopySet> {
+        self.sources.lock().iter().map(|open| open.copies.clone()).collect()
     }
 
     /// Puts the sources of `config` in the place of the present ones. Sources whose declaration
@@ -74,7 +82,7 @@ impl Composition {
         let mut current = self.sources.lock();
         let sources = open_all(config, &current)?;
         let replaced = compare(&current, &sources);
-        self.engine.host().replace(sources.iter().map(|open| Arc::clone(&open.source)).collect());
+        self.engine.host().replace(for_host(&sources));
         *current = sources;
         Ok(replaced)
     }
@@ -91,25 +99,9 @@ fn open_all(config: &Config, known: &[OpenSource]) -> Result<Vec<OpenSource>, Co
             sources.push(same.clone());
             continue;
         }
-        let opened = synoptic_connectors::open(
-            &declared.connector,
-            declared.name.clone(),
-            declared.options.clone(),
-            &config.base_dir,
-        );
-        match opened {
-            Ok(source) => sources.push(OpenSource {
-                declared: declared.clone(),
-                base_dir: config.base_dir.clone(),
-                source,
-            }),
-            Err(error) => {
-                errors.push(config.source_error(
-                    declared.name.as_str(),
-                    &error.path,
-                    &error.message,
-                ));
-            }
+        if let Some(copies) = open_copies(config, declared, &mut errors) {
+            let base_dir = config.base_dir.clone();
+            sources.push(OpenSource { declared: declared.clone(), base_dir, copies });
         }
     }
     if errors.is_empty() {
@@ -119,13 +111,91 @@ fn open_all(config: &Config, known: &[OpenSource]) -> Result<Vec<OpenSource>, Co
     Err(ConfigErrors(errors))
 }
 
+/// What the host is made of.
+fn for_host(sources: &[OpenSource]) -> Vec<Arc<dyn Source>> {
+    sources.iter().map(|open| Arc::clone(&open.copies.authoritative)).collect()
+}
+
+/// Opens a source and its replicas; `None` when anything is wrong with them.
+fn open_copies(
+    config: &Config,
+    declared: &SourceConfig,
+    errors: &mut Vec<ConfigError>,
+) -> Option<CopySet> {
+    let name = declared.name.as_str();
+    let open = |connector: &str, options| {
+        synoptic_connectors::open(connector, declared.name.clone(), options, &config.base_dir)
+    };
+    let authoritative = open(&declared.connector, declared.options.clone()).map_err(|error| {
+        errors.push(config.source_error(name, &error.path, &error.message));
+    });
+    let mut replicas = Vec::with_capacity(declared.replicas.len());
+    for (index, replica) in declared.replicas.iter().enumerate() {
+        match open(&replica.connector, replica_options(declared, replica)) {
+            Err(error) => {
+                errors.push(config.replica_error(name, index, &error.path, &error.message));
+            }
+            Ok(source) => {
+                let Ok(authoritative) = &authoritative else { continue };
+                match mapped(replica, authoritative.as_ref(), source.as_ref()) {
+                    Ok(tables) => {
+                        replicas.push(Replica { name: replica.name.clone(), source, tables });
+                    }
+                    Err(message) => {
+                        let path = ["tables".to_owned()];
+                        errors.push(config.replica_error(name, index, &path, &message));
+                    }
+                }
+            }
+        }
+    }
+    let whole = replicas.len() == declared.replicas.len();
+    authoritative.ok().filter(|_| whole).map(|authoritative| CopySet { authoritative, replicas })
+}
+
+fn replica_options(
+    source: &SourceConfig,
+    replica: &ReplicaConfig,
+) -> serde_json::Map<String, serde_json::Value> {
+    let options = replica.options.clone();
+    if replica.connector != source.connector {
+        return options;
+    }
+    synoptic_connectors::with_inherited(&replica.connector, options, &source.options)
+}
+
+/// The tables that are called otherwise in a replica, with the schemas that are left out.
+///
+/// # Errors
+/// When one table stands there twice.
+fn mapped(
+    replica: &ReplicaConfig,
+    authoritative: &dyn Source,
+    source: &dyn Source,
+) -> Result<BTreeMap<TableName, TableName>, String> {
+    let whole = |text: &TableText, schema: &str| {
+        TableName::new(text.schema.as_deref().unwrap_or(schema), text.name.as_str())
+    };
+    let mut tables = BTreeMap::new();
+    for (ours, theirs) in &replica.tables {
+        let ours = whole(ours, authoritative.default_schema());
+        let theirs = whole(theirs, source.default_schema());
+        if tables.insert(ours.clone(), theirs).is_some() {
+            return Err(format!("the table {ours} stands there twice"));
+        }
+    }
+    Ok(tables)
+}
+
 fn compare(old: &[OpenSource], new: &[OpenSource]) -> Replaced {
     let mut replaced = Replaced::default();
     for open in new {
         let name = open.declared.name.as_str().to_owned();
         match old.iter().find(|old| old.declared.name == open.declared.name) {
             None => replaced.added.push(name),
-            Some(old) if !Arc::ptr_eq(&old.source, &open.source) => replaced.changed.push(name),
+            Some(old) if !Arc::ptr_eq(&old.copies.authoritative, &open.copies.authoritative) => {
+                replaced.changed.push(name);
+            }
             Some(_) => {}
         }
     }
@@ -208,7 +278,7 @@ mod tests {
         }
         let before = config(folder.path(), &[("a", "a.db"), ("b", "b.db"), ("gone", "c.db")]);
         let composition = Composition::new(&before).expect("composed");
-        let kept = Arc::clone(&composition.sources.lock()[0].source);
+        let kept = Arc::clone(&composition.sources.lock()[0].copies.authoritative);
         let after = config(folder.path(), &[("a", "a.db"), ("b", "c.db"), ("new", "c.db")]);
         let replaced = composition.replace_sources(&after).expect("replaced");
         let names = |names: &[&str]| names.iter().map(|&n| n.to_owned()).collect::<Vec<_>>();
@@ -216,8 +286,64 @@ mod tests {
             replaced,
             Replaced { added: names(&["new"]), changed: names(&["b"]), removed: names(&["gone"]) }
         );
-        assert!(Arc::ptr_eq(&kept, &composition.sources.lock()[0].source));
+        assert!(Arc::ptr_eq(&kept, &composition.sources.lock()[0].copies.authoritative));
         assert_eq!(composition.engine().catalogs(), ["a", "b", "new", "synoptic"]);
+    }
+
+    #[tokio::test]
+    async fn replicas_are_opened_and_compared() {
+        let parse = |replicas: &str| {
+            let text = format!(
+                "[sources.s]\nconnector = 'sqlite'\npath = 'a.db'\nmax_connections = 3\n{replicas}"
+            );
+            Config::parse(&text, Path::new("."), &synoptic_connectors::names()).expect("valid")
+        };
+        let one = "[[sources.s.replicas]]\nname = 'near'\npath = 'b.db'\n";
+        let export = "[[sources.s.replicas]]\nname = 'export'\nconnector = 'files'\n\
+                      location = 'export/'\nformat = 'parquet'\n\
+                      tables = { 'accounts' = 'a', 'aux.x' = 'lake.\"b.c\"' }\n";
+        let composition = Composition::new(&parse(&format!("{one}{export}"))).expect("composed");
+        let copies = &composition.copies()[0];
+        let names: Vec<_> = copies.replicas.iter().map(|copy| copy.name.as_str()).collect();
+        assert_eq!(names, ["near", "export"]);
+        assert!(copies.replicas.iter().all(|copy| copy.source.name().as_str() == "s"));
+        let schema = copies.replicas[1].source.default_schema();
+        let tables: Vec<_> = copies.replicas[1].tables.iter().collect();
+        assert_eq!(
+            tables,
+            [
+                (&TableName::new("aux", "x"), &TableName::new("lake", "b.c")),
+                (&TableName::new("main", "accounts"), &TableName::new(schema, "a")),
+            ]
+        );
+        let same = composition.replace_sources(&parse(&format!("{one}{export}"))).expect("same");
+        assert_eq!(same, Replaced::default());
+        let changed = composition.replace_sources(&parse(one)).expect("one is gone");
+        assert_eq!(changed.changed, ["s"]);
+        assert_eq!(composition.copies()[0].replicas.len(), 1);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_replica_has_its_line() {
+        let source = "[sources.s]\nconnector = 'sqlite'\npath = 'a.db'\n";
+        for (replica, expected) in [
+            (
+                "name = 'a'\npath = 'b.db'\n[[sources.s.replicas]]\nname = 'r'\npaht = 'c'",
+                "synoptic.toml:9: key 'sources.s.replicas.1.paht' is unknown; did you mean 'path'?",
+            ),
+            ("name = 'r'", "synoptic.toml:4: key 'sources.s.replicas.0.path' is missing"),
+            (
+                "name = 'r'\npath = 'b.db'\ntables = { a = 'x', 'main.a' = 'y' }",
+                "synoptic.toml:7: key 'sources.s.replicas.0.tables': the table main.a stands there \
+                 twice",
+            ),
+        ] {
+            let text = format!("{source}[[sources.s.replicas]]\n{replica}\n");
+            let config =
+                Config::parse(&text, Path::new("."), &synoptic_connectors::names()).expect("valid");
+            let error = compose(&config).expect_err(replica).to_string();
+            assert_eq!(error, expected, "{text}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! pool.rs        bounded connections, each with one task that drives it
 //! discover.rs    tables and their columns from the catalog;  types.rs  native type → Arrow
 //! statistics.rs  estimates from pg_class and pg_stats
+//! position.rs    where the server is in its log, for primaries and standbys
 //! snapshot.rs    one transaction per scan, all in one exported snapshot
 //! scan.rs        COPY … (FORMAT BINARY) → copy.rs (frames) → decode.rs, numeric.rs (values)
 //! error.rs       SQLSTATE → ErrorKind
@@ -18,6 +19,7 @@ mod error;
 mod numeric;
 mod options;
 mod pool;
+mod position;
 mod ranges;
 mod relation;
 mod request;
@@ -35,6 +37,17 @@ use std::sync::Arc;
 use synoptic_source::Source;
 
 use crate::options::{Declared, OptionsError};
+
+/// What a replica takes from its source: everything but the `url`.
+pub const INHERITED: &[&str] = &[
+    "max_connections",
+    "max_partitions",
+    "min_partition_size",
+    "connect_timeout",
+    "acquire_timeout",
+    "application_name",
+    "tls_root_cert",
+];
 
 /// Checks the options and makes the source.
 ///

@@ -45,6 +45,7 @@ pub(super) enum Verify {
 }
 
 /// What the connector runs with.
+#[derive(Clone)]
 pub(super) struct Options {
     /// Host, user, password, database, and whether TLS is used. Never printed whole.
     pub config: Config,

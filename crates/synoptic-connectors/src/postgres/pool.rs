@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use parking_lot::Mutex;
-use synoptic_source::{ErrorKind, Result, SourceError};
+use synoptic_source::{CopyPosition, ErrorKind, Result, SourceError};
 use synoptic_types::{Deadline, SourceName, TableName};
 use tokio::sync::{Notify, OnceCell, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, sleep, timeout};
@@ -19,6 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::discover::{prepare_stamps_sql, stamps_sql};
 use super::error::{from_postgres, is_fatal, is_lost, timed_out};
 use super::options::Options;
+use super::position::{Answer, Memory, question};
 use super::tls::Tls;
 
 /// An unused connection is closed after this long, and any connection at this age, so that
@@ -249,6 +250,39 @@ impl Pool {
             SimpleQueryMessage::Row(row) => row.get("stamp").map(str::to_owned),
             _ => None,
         }))
+    }
+
+    /// Asks where the server is, in one message; the first time on a timeline, a few more.
+    ///
+    /// # Errors
+    /// What the server says, or that it cannot be reached.
+    pub async fn position(self: &Arc<Self>, memory: &Memory) -> Result<CopyPosition> {
+        let deadline = Deadline::after(METADATA_TIMEOUT);
+        let asked = async {
+            let mut spoilt = false;
+            loop {
+                let permit = self.reserve(1, deadline).await?;
+                let lease = self.checkout(permit, deadline).await?;
+                let ask = async {
+                    let client = lease.client();
+                    let question = question(memory.rights(client).await?);
+                    let answer = Answer::read(&client.simple_query(&question).await?);
+                    memory.learn_lineage(client, &answer).await?;
+                    Ok(answer)
+                };
+                match lease.run(ask).await {
+                    Ok(answer) => return Ok(memory.position(&answer)),
+                    Err(error) if lease.is_stale(&error) => {}
+                    // A right may have been taken away.
+                    Err(error) if !spoilt && !is_lost(&error) => {
+                        spoilt = true;
+                        memory.forget_rights();
+                    }
+                    Err(error) => return Err(from_postgres(&error, deadline)),
+                }
+            }
+        };
+        within(deadline, asked).await.map_err(|error| self.name(error))
     }
 
     fn take_idle(&self) -> Option<Connection> {

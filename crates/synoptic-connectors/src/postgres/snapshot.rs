@@ -1,6 +1,6 @@
 //! One state of the server for all scans of a statement.
 //!
-//! The first scan that is opened begins: it reserves connections for every scan of the statement,
+//! [`Shared::pin`], or else the first scan that is opened, begins: it reserves connections for every scan of the statement,
 //! locks the tables, lets the server take its snapshot, and checks that the tables still are what
 //! the plan says. With one COPY that is all. With more, the snapshot is exported, and each COPY
 //! imports it into a transaction of its own: a *leg*.
@@ -10,6 +10,10 @@
 //! from the pool when that has plenty. So no scan ever waits for another one's reader, and COPYs
 //! that find no leg take turns on those of their own scan.
 //!
+//! With `pin`, the position of the server is asked before and after: before in a message of its
+//! own, because the snapshot of a statement that reads the position may be older than what it
+//! reads; after it in the transaction, which then stands. All of it is one round trip.
+//!
 //! Tables are locked *before* the snapshot is taken, because a table that is rewritten after a
 //! snapshot looks empty to it.
 
@@ -18,10 +22,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use async_trait::async_trait;
 use futures::future::join;
 use parking_lot::Mutex;
-use synoptic_source::{ErrorKind, Result, Snapshot, SourceError, Statement, TableDef};
-use synoptic_types::TableName;
+use synoptic_source::{ErrorKind, Pinned, Result, Snapshot, SourceError, Statement, TableDef};
+use synoptic_types::{Position, TableName};
 use tokio::sync::{Notify, OnceCell, OwnedSemaphorePermit};
 use tokio::time::timeout;
 use tokio_postgres::types::Type;
@@ -30,11 +35,23 @@ use tokio_postgres::{CopyOutStream, SimpleQueryMessage, Statement as Prepared};
 use super::discover::{
     PgTable, describe_sql, difference, identifier, literal, stamps_sql, table_def,
 };
-use super::error::from_postgres;
+use super::error::{from_postgres, is_lost};
 use super::pool::{Lease, Pool, within};
+use super::position::{Answer, Memory, question};
 
 /// PostgreSQL's longest `application_name`.
 const APPLICATION_NAME_BYTES: usize = 63;
+
+/// How often a question for the position may spoil a snapshot before it is left out: once when
+/// the role's rights were taken away.
+const POSITION_ATTEMPTS: usize = 2;
+
+/// Ends what a client that is gone has left behind, also while it sends nothing: `0` is "never",
+/// the default. PostgreSQL 14 and later know the setting and servers not on Linux refuse it.
+const NOTICE_A_LOST_CLIENT: &str = "SELECT \
+    pg_catalog.set_config('client_connection_check_interval', '1000', true) AS check_interval \
+    WHERE pg_catalog.current_setting('client_connection_check_interval', true) = '0' \
+    AND pg_catalog.version() LIKE '%linux%'; ";
 
 /// What a scan needs to be opened.
 #[derive(Debug)]
@@ -66,7 +83,12 @@ impl ScanRequest {
 /// A handle of the engine's; the streams share what is in it.
 pub(super) struct PgSnapshot(pub Arc<Shared>);
 
-impl Snapshot for PgSnapshot {}
+#[async_trait]
+impl Snapshot for PgSnapshot {
+    async fn pin(&self) -> Result<Pinned> {
+        self.0.pin().await.map_err(|error| self.0.pool.name(error))
+    }
+}
 
 impl fmt::Debug for PgSnapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -78,6 +100,7 @@ impl fmt::Debug for PgSnapshot {
 pub(super) struct Shared {
     pub pool: Arc<Pool>,
     pub statement: Arc<Statement>,
+    memory: Arc<Memory>,
     begun: OnceCell<Begun>,
     state: Mutex<State>,
     /// Told when a leg comes back, or is not wanted any more.
@@ -92,6 +115,8 @@ struct Begun {
     exported: Option<String>,
     /// Tables that are locked, where that is possible, and checked.
     checked: HashSet<TableName>,
+    /// Where the server was; unknown when nobody asked.
+    pinned: Pinned,
 }
 
 #[derive(Default)]
@@ -167,8 +192,16 @@ struct Leg {
     lease: Lease,
     /// Others import the snapshot from it as long as it is open.
     exports: bool,
-    /// What was prepared while it began, and for which COPY.
-    ready: Option<(CopyId, PreparedCopy)>,
+    /// What was prepared while it began.
+    ready: Option<ReadyCopy>,
+}
+
+/// A COPY that is prepared, and what it was made of: a scan may have been narrowed since.
+#[derive(Debug)]
+struct ReadyCopy {
+    id: CopyId,
+    request: Arc<ScanRequest>,
+    prepared: PreparedCopy,
 }
 
 #[derive(Debug)]
@@ -214,10 +247,11 @@ impl Drop for OpenCopy {
 }
 
 impl Shared {
-    pub fn new(pool: Arc<Pool>, statement: Arc<Statement>) -> Arc<Self> {
+    pub fn new(pool: Arc<Pool>, memory: Arc<Memory>, statement: Arc<Statement>) -> Arc<Self> {
         Arc::new(Self {
             pool,
             statement,
+            memory,
             begun: OnceCell::new(),
             state: Mutex::default(),
             returned: Notify::new(),
@@ -255,12 +289,15 @@ impl Shared {
         let again = || Waiting::new(request, 1);
         self.state.lock().waiting.entry(id.scan).or_insert_with(again);
         let opened = async {
-            let begun = self.begun.get_or_try_init(|| self.begin(id, request)).await?;
+            let begin = || self.begin((id, request), false);
+            let begun = self.begun.get_or_try_init(begin).await?;
             let (leg, hold) = self.leg(id, request, begun).await?;
             // Whoever drops it from here on gives the leg back, and cancels what it runs.
             let mut leg = HeldLeg { shared: self, leg: Some(leg), hold };
             let prepared = match leg.take_ready() {
-                Some((ready_for, prepared)) if ready_for == id => prepared,
+                Some(ready) if ready.id == id && Arc::ptr_eq(&ready.request, request) => {
+                    ready.prepared
+                }
                 _ => leg.prepare(request, partition).await.map_err(|e| self.map(&e))?,
             };
             check_shape(request, prepared.shape.as_ref())?;
@@ -277,8 +314,35 @@ impl Shared {
         within(deadline, opened).await
     }
 
-    /// Begins the snapshot: reserves, locks, exports, checks.
-    async fn begin(self: &Arc<Self>, id: CopyId, request: &Arc<ScanRequest>) -> Result<Begun> {
+    /// Takes the snapshot for all scans that are registered, and says where the server was before
+    /// and after. When there are none, nothing is sent and nothing is known.
+    ///
+    /// # Errors
+    /// As [`Shared::open`], but for the COPY itself.
+    pub async fn pin(self: &Arc<Self>) -> Result<Pinned> {
+        let pinned = async {
+            let first = self.first_waiting();
+            let Some((id, request)) = &first else { return Ok(Pinned::default()) };
+            let begun = self.begun.get_or_try_init(|| self.begin((*id, request), true)).await?;
+            Ok(begun.pinned.clone())
+        };
+        within(self.statement.deadline, pinned).await
+    }
+
+    /// The first COPY of the scan that was prepared first.
+    fn first_waiting(&self) -> Option<(CopyId, Arc<ScanRequest>)> {
+        let state = self.state.lock();
+        let (scan, waiting) = state.waiting.iter().min_by_key(|(scan, _)| **scan)?;
+        Some((CopyId { scan: *scan, partition: 0 }, Arc::clone(&waiting.request)))
+    }
+
+    /// Begins the snapshot: reserves, locks, exports, checks, and prepares the COPY `next`, all in
+    /// one round trip; with `asks`, the position is asked before and after.
+    async fn begin(
+        self: &Arc<Self>,
+        next: (CopyId, &Arc<ScanRequest>),
+        asks: bool,
+    ) -> Result<Begun> {
         let deadline = self.statement.deadline;
         let (copies, tables) = self.planned();
         let place = |error: SourceError| match tables.as_slice() {
@@ -289,7 +353,8 @@ impl Shared {
         };
         let mut permits = self.pool.reserve(tables.len(), deadline).await?;
         let exports = copies > 1;
-        let (lease, messages, prepared) = loop {
+        let mut attempts = if asks { POSITION_ATTEMPTS } else { 0 };
+        let (lease, began) = loop {
             let batch = self.begin_batch(exports, &tables);
             // There is at least one: `reserve` gives no fewer.
             let permit = permits
@@ -297,37 +362,80 @@ impl Shared {
                 .ok_or_else(|| SourceError::internal("a reservation of no connections"))?;
             let lease = self.pool.checkout(permit, deadline).await?;
             lease.set_transaction(true);
-            let begin = async {
-                let batch = lease.client().simple_query(&batch);
-                // In order on one connection; a failed transaction fails the second too.
-                let (messages, prepared) =
-                    join(batch, prepare(&lease, request, id.partition)).await;
-                Ok((messages?, prepared?))
-            };
-            match lease.run(begin).await {
-                Ok((messages, prepared)) => break (lease, messages, prepared),
-                Err(error) if lease.is_stale(&error) || self.pool.lost_prepared(&error) => {
-                    drop(lease);
-                    let more = self.pool.reserve(1, deadline).await?;
-                    permits.merge(more);
+            match lease.run(self.send(&lease, &batch, next, attempts > 0)).await {
+                Ok(Some(began)) => break (lease, began),
+                Ok(None) => {
+                    self.memory.forget_rights();
+                    attempts -= 1;
                 }
+                Err(error) if lease.is_stale(&error) || self.pool.lost_prepared(&error) => {}
                 Err(error) => return Err(place(self.map(&error))),
             }
+            drop(lease);
+            permits.merge(self.pool.reserve(1, deadline).await?);
         };
-        let answers = Answers::read(&messages);
+        let answers = Answers::read(&began.messages);
         self.check(&lease, &tables, &answers).await?;
         let exported = match (exports, answers.exported) {
             (true, None) => return Err(SourceError::internal("no snapshot was exported")),
             (_, exported) => exported,
         };
+        let (id, request) = (next.0, Arc::clone(next.1));
+        let ready = Some(ReadyCopy { id, request, prepared: began.prepared });
         let mut state = self.state.lock();
         state.reserve = Some(permits);
         state.open += 1;
-        state.idle.push(Leg { lease, exports, ready: Some((id, prepared)) });
+        state.idle.push(Leg { lease, exports, ready });
         drop(state);
         let checked = tables.iter().flat_map(|request| request.tables());
         let checked = checked.map(|(table, _)| table.name().clone()).collect();
-        Ok(Begun { exported, checked })
+        Ok(Begun { exported, checked, pinned: began.pinned })
+    }
+
+    /// Sends everything that begins the snapshot. `None` when nothing but a question for the
+    /// position failed, which has spoilt the transaction.
+    async fn send(
+        &self,
+        lease: &Lease,
+        batch: &str,
+        (id, request): (CopyId, &Arc<ScanRequest>),
+        asks: bool,
+    ) -> Result<Option<Began>, tokio_postgres::Error> {
+        let client = lease.client();
+        let question = match asks {
+            true => Some(question(self.memory.rights(client).await?)),
+            false => None,
+        };
+        let ask = || async {
+            match &question {
+                Some(question) => Ok(Answer::read(&client.simple_query(question).await?)),
+                None => Ok(Answer::default()),
+            }
+        };
+        // In order on one connection; a failed transaction fails what follows too.
+        let rest = join(ask(), prepare(lease, request, id.partition));
+        let (before, (messages, (after, prepared))) =
+            join(ask(), join(client.simple_query(batch), rest)).await;
+        let messages = messages?;
+        let (before, after) = match (before, after) {
+            (Ok(before), Ok(after)) => (before, after),
+            (Err(error), _) | (_, Err(error)) => return spoilt(error),
+        };
+        let prepared = prepared?;
+        if asks && let Err(error) = self.memory.learn_lineage(client, &before).await {
+            return spoilt(error);
+        }
+        let mut pinned = Pinned::default();
+        if asks {
+            pinned.before = self.memory.position(&before);
+            pinned.after = self.memory.position(&after);
+            // A pooler in between may have asked one server and read from another.
+            if !before.is_of_the_same_server(&after) {
+                pinned.before.position = Position::Unknown;
+                pinned.after.position = Position::Unknown;
+            }
+        }
+        Ok(Some(Began { messages, prepared, pinned }))
     }
 
     /// How many COPYs wait, and the request of each scan.
@@ -455,7 +563,8 @@ impl Shared {
             match lease.run(begin).await {
                 Ok(prepared) => {
                     self.state.lock().open += 1;
-                    return Ok(Leg { lease, exports: false, ready: Some((id, prepared)) });
+                    let ready = ReadyCopy { id, request: Arc::clone(request), prepared };
+                    return Ok(Leg { lease, exports: false, ready: Some(ready) });
                 }
                 Err(error) if lease.is_stale(&error) => {
                     drop(lease);
@@ -595,7 +704,7 @@ impl Shared {
         let names = tables.iter().map(|table| table.name());
         batch.push_str(&stamps_sql(names, self.pool.keeps_prepared()));
         batch.push_str("; ");
-        batch.push_str(&self.time_limit());
+        batch.push_str(&self.limits());
         if exports {
             batch.push_str("SAVEPOINT scan; ");
         }
@@ -603,7 +712,7 @@ impl Shared {
     }
 
     fn import_batch(&self, exported: &str) -> String {
-        format!("{}{}", self.session_settings(Some(exported)), self.time_limit())
+        format!("{}{}", self.session_settings(Some(exported)), self.limits())
     }
 
     /// All of them end with the transaction, which poolers between us and the server rely on.
@@ -628,15 +737,17 @@ impl Shared {
         batch
     }
 
-    /// Our deadline, unless the role's own limit is shorter.
-    fn time_limit(&self) -> String {
-        let Some(deadline) = self.statement.deadline else { return String::new() };
+    /// Our deadline, unless the role's own limit is shorter; and what ends it when we are gone.
+    fn limits(&self) -> String {
+        let mut batch = NOTICE_A_LOST_CLIENT.to_owned();
+        let Some(deadline) = self.statement.deadline else { return batch };
         let millis = deadline.remaining().as_millis().clamp(1, i32::MAX as u128);
-        format!(
+        batch.push_str(&format!(
             "SELECT pg_catalog.set_config('statement_timeout', '{millis}', true) AS time_limit \
              WHERE NOT pg_catalog.current_setting('statement_timeout')::pg_catalog.interval \
              BETWEEN '1 millisecond' AND '{millis} milliseconds'; "
-        )
+        ));
+        batch
     }
 }
 
@@ -703,7 +814,7 @@ impl Drop for Hold {
 
 impl Leg {
     fn is_ready_for(&self, id: CopyId) -> bool {
-        self.ready.as_ref().is_some_and(|(ready_for, _)| *ready_for == id)
+        self.ready.as_ref().is_some_and(|ready| ready.id == id)
     }
 }
 
@@ -722,7 +833,7 @@ impl HeldLeg<'_> {
         }
     }
 
-    fn take_ready(&mut self) -> Option<(CopyId, PreparedCopy)> {
+    fn take_ready(&mut self) -> Option<ReadyCopy> {
         self.leg.as_mut().and_then(|leg| leg.ready.take())
     }
 
@@ -759,6 +870,22 @@ impl Drop for HeldLeg<'_> {
             self.shared.give_back(leg, false);
         }
     }
+}
+
+/// What [`Shared::send`] got back.
+struct Began {
+    messages: Vec<SimpleQueryMessage>,
+    prepared: PreparedCopy,
+    pinned: Pinned,
+}
+
+/// A question for the position failed: for itself, or because the connection did.
+fn spoilt(error: tokio_postgres::Error) -> Result<Option<Began>, tokio_postgres::Error> {
+    if is_lost(&error) {
+        return Err(error);
+    }
+    tracing::debug!(%error, "PostgreSQL did not say where it is");
+    Ok(None)
 }
 
 /// What the server answered to the first message.

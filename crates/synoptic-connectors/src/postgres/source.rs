@@ -8,11 +8,11 @@ use datafusion::common::Statistics;
 use datafusion::logical_expr::Expr;
 use moka::sync::Cache;
 use synoptic_source::{
-    Capabilities, ErrorKind, FilterSupport, Fragment, OperatorKind, PrepareOptions, PreparedScan,
-    Pushdown, Relation, Result, Snapshot, SnapshotKind, Source, SourceCheck, SourceError,
-    Statement, TableDef, TableInfo,
+    Capabilities, CopyPosition, ErrorKind, FilterSupport, Fragment, OperatorKind, PrepareOptions,
+    PreparedScan, Pushdown, Relation, Result, Snapshot, SnapshotKind, Source, SourceCheck,
+    SourceError, Statement, TableDef, TableInfo,
 };
-use synoptic_types::{Reason, SourceName, TableName};
+use synoptic_types::{Position, Reason, SourceName, TableName};
 use tokio::time::Instant;
 
 use crate::sql::{Dialect as _, POSTGRES, render_filter};
@@ -20,6 +20,7 @@ use crate::sql::{Dialect as _, POSTGRES, render_filter};
 use super::discover::{PgTable, describe_sql, table_def, table_info, tables_sql};
 use super::options::Options;
 use super::pool::Pool;
+use super::position::Memory;
 use super::ranges::Ranges;
 use super::relation::{self, OPERATORS, render};
 use super::request::{comment, request};
@@ -38,14 +39,20 @@ const ESTIMATES_KEPT: u64 = 10_000;
 pub(super) struct PostgresSource {
     name: SourceName,
     pool: Arc<Pool>,
+    /// One connection of its own for the position, so that it is known while scans use all others.
+    scout: Arc<Pool>,
+    memory: Arc<Memory>,
     capabilities: Capabilities,
     estimates: Cache<(TableName, String), Arc<Estimates>>,
 }
 
 impl PostgresSource {
     pub fn new(name: SourceName, options: Options) -> Self {
+        let one = Options { max_connections: 1, ..options.clone() };
         Self {
             pool: Arc::new(Pool::new(name.clone(), options)),
+            scout: Arc::new(Pool::new(name.clone(), one)),
+            memory: Arc::default(),
             name,
             capabilities: Capabilities {
                 dialect: "postgres",
@@ -103,7 +110,11 @@ impl Source for PostgresSource {
     }
 
     async fn settle(&self) {
-        self.pool.settle().await;
+        futures::future::join(self.pool.settle(), self.scout.settle()).await;
+    }
+
+    async fn position(&self) -> Result<CopyPosition> {
+        self.scout.position(&self.memory).await
     }
 
     async fn check(&self) -> Result<SourceCheck> {
@@ -129,10 +140,18 @@ impl Source for PostgresSource {
         }
         // Distributions append their own name.
         let version = version.split_whitespace().next().unwrap_or_default();
-        let freshness = if standby {
-            "a standby: one snapshot of what it has replayed"
-        } else {
-            "strong read in one transaction"
+        let known = self.position().await?.position != Position::Unknown;
+        let freshness = match (standby, known) {
+            (false, true) => "strong read in one transaction",
+            (false, false) => {
+                "strong read in one transaction; no position: the role may not call \
+                 pg_control_system()"
+            }
+            (true, true) => "a standby: one snapshot of what it has replayed",
+            (true, false) => {
+                "a standby whose timeline cannot be known: grant pg_monitor to the role, or wait \
+                 for its next restartpoint"
+            }
         };
         Ok(SourceCheck {
             version: format!("PostgreSQL {version}"),
@@ -178,7 +197,8 @@ impl Source for PostgresSource {
     }
 
     fn begin(&self, statement: &Arc<Statement>) -> Arc<dyn Snapshot> {
-        let shared = Shared::new(Arc::clone(&self.pool), Arc::clone(statement));
+        let shared =
+            Shared::new(Arc::clone(&self.pool), Arc::clone(&self.memory), Arc::clone(statement));
         Arc::new(PgSnapshot(shared))
     }
 

@@ -38,6 +38,9 @@ use synoptic_source::Source;
 
 use crate::options::{Declared, OptionsError};
 
+/// What a replica takes from its source: everything but the `path`.
+pub const INHERITED: &[&str] = &["max_connections", "acquire_timeout", "busy_timeout"];
+
 /// Checks the options and makes the source.
 pub fn open(declared: Declared) -> Result<Arc<dyn Source>, OptionsError> {
     let options = options::Options::check(&declared)?;
