@@ -4,6 +4,7 @@ mod demo;
 mod edges;
 mod engine;
 mod files;
+mod fuzz;
 mod join_keys;
 mod postgres;
 mod slt;

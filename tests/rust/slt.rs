@@ -8,8 +8,8 @@
 //! files; read the difference before it is committed.
 
 mod format;
-mod load;
-mod tables;
+pub(crate) mod load;
+pub(crate) mod tables;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -40,13 +40,13 @@ async fn postgres() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sqlite() {
-    let (_folder, source) = load::sqlite(&tables::all());
+    let (_folder, source) = load::sqlite("src", &tables::all());
     check_source("sqlite", source).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn files() {
-    let (_folder, source) = load::parquet(&tables::all());
+    let (_folder, source) = load::parquet("src", &tables::all());
     check_source("files", source).await;
 }
 

@@ -58,11 +58,11 @@ pub async fn postgres(tables: &[Table]) -> (PostgresServer, Arc<dyn Source>) {
     }
     client.batch_execute("ANALYZE").await.expect("analysed");
     let options = [("url", server.url("postgres"))];
-    (server, open("postgres", &options))
+    (server, open("postgres", "src", &options))
 }
 
-/// A SQLite file with the tables that fit it.
-pub fn sqlite(tables: &[Table]) -> (TempDir, Arc<dyn Source>) {
+/// A SQLite file with the tables that fit it, as the source `name`.
+pub fn sqlite(name: &str, tables: &[Table]) -> (TempDir, Arc<dyn Source>) {
     let folder = TempDir::new().expect("a temporary folder");
     let path = folder.path().join("slt.db");
     let mut database = rusqlite::Connection::open(&path).expect("a new file");
@@ -73,10 +73,11 @@ pub fn sqlite(tables: &[Table]) -> (TempDir, Arc<dyn Source>) {
             format!("{} {}{null}", quoted(&c.name), sqlite_type(c))
         };
         let columns = table.columns.iter().map(column).collect::<Vec<_>>().join(", ");
-        let name = quoted(&table.name);
-        transaction.execute(&format!("CREATE TABLE {name} ({columns})"), []).expect("valid SQL");
+        let table_name = quoted(&table.name);
+        let create = format!("CREATE TABLE {table_name} ({columns})");
+        transaction.execute(&create, []).expect("valid SQL");
         let marks = vec!["?"; table.columns.len()].join(", ");
-        let insert = format!("INSERT INTO {name} VALUES ({marks})");
+        let insert = format!("INSERT INTO {table_name} VALUES ({marks})");
         let mut insert = transaction.prepare(&insert).expect("valid SQL");
         for row in &table.rows {
             let values = row.iter().zip(&table.columns).map(|(cell, c)| sqlite_value(cell, c));
@@ -86,7 +87,7 @@ pub fn sqlite(tables: &[Table]) -> (TempDir, Arc<dyn Source>) {
     transaction.execute_batch("ANALYZE").expect("analysed");
     transaction.commit().expect("committed");
     let options = [("path", text_of(&path))];
-    (folder, open("sqlite", &options))
+    (folder, open("sqlite", name, &options))
 }
 
 fn sqlite_type(column: &Column) -> String {
@@ -109,8 +110,9 @@ fn sqlite_value(cell: &Option<String>, column: &Column) -> Value {
     }
 }
 
-/// One Parquet file per table, of several row groups where there are many rows.
-pub fn parquet(tables: &[Table]) -> (TempDir, Arc<dyn Source>) {
+/// One Parquet file per table, of several row groups where there are many rows, as the source
+/// `name`.
+pub fn parquet(name: &str, tables: &[Table]) -> (TempDir, Arc<dyn Source>) {
     let folder = TempDir::new().expect("a temporary folder");
     for table in tables {
         let path = folder.path().join(format!("{}.parquet", table.name));
@@ -125,13 +127,14 @@ pub fn parquet(tables: &[Table]) -> (TempDir, Arc<dyn Source>) {
         writer.close().expect("closed");
     }
     let options = [("location", text_of(folder.path())), ("format", "parquet".to_owned())];
-    (folder, open("files", &options))
+    (folder, open("files", name, &options))
 }
 
-fn open(connector: &str, options: &[(&str, String)]) -> Arc<dyn Source> {
+/// A source that is called `name`.
+pub fn open(connector: &str, name: &str, options: &[(&str, String)]) -> Arc<dyn Source> {
     let option = |(key, value): &(&str, String)| ((*key).to_owned(), Json::from(value.clone()));
     let options = options.iter().map(option).collect::<Map<_, _>>();
-    synoptic_connectors::open(connector, SourceName::new("src"), options, Path::new("."))
+    synoptic_connectors::open(connector, SourceName::new(name), options, Path::new("."))
         .expect("valid options")
 }
 

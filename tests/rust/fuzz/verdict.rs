@@ -1,0 +1,62 @@
+//! Whether answers are the same.
+
+use synoptic_types::ErrorCode;
+
+use super::bank::Answer;
+
+/// What came of a query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// All agree, and there are rows.
+    Rows,
+    /// All agree that there are none.
+    Empty,
+    /// All fail, or those that evaluate more do, as they may.
+    Error(String),
+    Different(Difference),
+}
+
+/// How the answer named differs from that without pushdown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Difference {
+    Rows(&'static str),
+    /// Only this one fails.
+    Fails(&'static str),
+    /// Only this one does not fail, and the error is not one of evaluation.
+    Succeeds(&'static str),
+    /// They fail for other reasons.
+    Code(&'static str),
+}
+
+/// Compares what was answered with `off` (the first) with all others.
+pub fn judge(answers: &[(&'static str, Answer)], ordered: bool) -> Verdict {
+    let rows = |rows: &[String]| {
+        let mut rows = rows.to_vec();
+        if !ordered {
+            rows.sort();
+        }
+        rows
+    };
+    let (_, off) = &answers[0];
+    for (name, answer) in &answers[1..] {
+        let name = *name;
+        let plain = name == "plain";
+        let difference = match (off, answer) {
+            (Ok(off), Ok(other)) if rows(off) != rows(other) => Difference::Rows(name),
+            (Ok(_), Ok(_)) => continue,
+            (Ok(_), Err(_)) => Difference::Fails(name),
+            // What overflows is an error here and wraps around in plain DataFusion; a source that
+            // filters first does not evaluate what it leaves out.
+            (Err((Some(ErrorCode::Data), _)), Ok(_)) => continue,
+            (Err(_), Ok(_)) => Difference::Succeeds(name),
+            (Err((code, _)), Err((other, _))) if !plain && code != other => Difference::Code(name),
+            (Err(_), Err(_)) => continue,
+        };
+        return Verdict::Different(difference);
+    }
+    match off {
+        Ok(rows) if rows.is_empty() => Verdict::Empty,
+        Ok(_) => Verdict::Rows,
+        Err((_, text)) => Verdict::Error(text.clone()),
+    }
+}
