@@ -2,6 +2,7 @@
 
 use synoptic_types::Reason;
 
+use crate::costs::OperatorCosts;
 use crate::relation::OperatorKind;
 
 /// How all scans of a statement come to see one state of the source.
@@ -36,6 +37,8 @@ pub struct Capabilities {
     /// The operators a [`crate::Relation`] for this source may have over its scans; empty when the
     /// source runs nothing but scans.
     pub operators: &'static [OperatorKind],
+    /// What they cost there.
+    pub costs: OperatorCosts,
     /// A LIMIT is applied at the source.
     pub limit: bool,
     /// Filters that a join makes while it runs are used.

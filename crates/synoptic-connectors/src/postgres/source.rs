@@ -8,9 +8,9 @@ use datafusion::common::Statistics;
 use datafusion::logical_expr::Expr;
 use moka::sync::Cache;
 use synoptic_source::{
-    Capabilities, ErrorKind, FilterSupport, Fragment, OperatorKind, PrepareOptions, PreparedScan,
-    Pushdown, Relation, Result, Snapshot, SnapshotKind, Source, SourceCheck, SourceError,
-    Statement, TableDef, TableInfo,
+    Capabilities, ErrorKind, FilterSupport, Fragment, OperatorCosts, OperatorKind, PrepareOptions,
+    PreparedScan, Pushdown, Relation, Result, Snapshot, SnapshotKind, Source, SourceCheck,
+    SourceError, Statement, TableDef, TableInfo,
 };
 use synoptic_types::{Reason, SourceName, TableName};
 use tokio::time::Instant;
@@ -53,6 +53,7 @@ impl PostgresSource {
                 filters: FilterSupport::Exact,
                 functions: POSTGRES.functions(),
                 operators: &OPERATORS,
+                costs: OperatorCosts::SERVER,
                 limit: true,
                 dynamic_filters: true,
                 parallel_scan: true,
