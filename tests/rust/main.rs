@@ -9,3 +9,4 @@ mod join_keys;
 mod postgres;
 mod slt;
 mod sqlite;
+mod sqlite_cut;

@@ -25,6 +25,7 @@
 #![deny(missing_docs)]
 
 mod capabilities;
+mod costs;
 mod error;
 mod fragment;
 mod narrowed;
@@ -37,6 +38,7 @@ mod table;
 pub mod testing;
 
 pub use capabilities::{Capabilities, FilterSupport, Pushdown, SnapshotKind};
+pub use costs::OperatorCosts;
 pub use error::{ErrorKind, Result, SourceError};
 pub use fragment::Fragment;
 pub use narrowed::Narrowed;

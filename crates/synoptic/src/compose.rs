@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use synoptic_catalog::{CopySet, Host, Replica};
+use synoptic_catalog::{CopySet, Host, Replica, WatchSettings};
 use synoptic_config::{
-    Config, ConfigError, ConfigErrors, ReplicaConfig, ServerConfig, SourceConfig, TableText,
+    Config, ConfigError, ConfigErrors, FreshnessConfig, ReplicaConfig, ServerConfig, SourceConfig,
+    TableText,
 };
 use synoptic_engine::{Engine, EngineConfig};
 use synoptic_flight::FlightOptions;
+use synoptic_freshness::{Policy, TokenKey};
 use synoptic_source::Source;
 use synoptic_types::{QueryOptions, SystemClock, TableName};
 
@@ -57,8 +59,8 @@ impl Composition {
     /// When an option of a source is wrong, or the spill folder cannot be used.
     pub fn new(config: &Config) -> Result<Self> {
         let sources = open_all(config, &[])?;
-        let host = Host::new(for_host(&sources));
-        let engine_config = engine_config(&config.server, config.query.clone());
+        let host = Host::of_copies(for_host(&sources), watch_settings(&config.freshness));
+        let engine_config = engine_config(&config.server, &config.freshness, config.query.clone());
         let engine = Engine::new(engine_config, host, Arc::new(SystemClock))?;
         Ok(Self { engine, sources: Mutex::new(sources) })
     }
@@ -82,7 +84,7 @@ impl Composition {
         let mut current = self.sources.lock();
         let sources = open_all(config, &current)?;
         let replaced = compare(&current, &sources);
-        self.engine.host().replace(for_host(&sources));
+        self.engine.host().replace_copies(for_host(&sources));
         *current = sources;
         Ok(replaced)
     }
@@ -112,8 +114,8 @@ fn open_all(config: &Config, known: &[OpenSource]) -> Result<Vec<OpenSource>, Co
 }
 
 /// What the host is made of.
-fn for_host(sources: &[OpenSource]) -> Vec<Arc<dyn Source>> {
-    sources.iter().map(|open| Arc::clone(&open.copies.authoritative)).collect()
+fn for_host(sources: &[OpenSource]) -> Vec<CopySet> {
+    sources.iter().map(|open| open.copies.clone()).collect()
 }
 
 /// Opens a source and its replicas; `None` when anything is wrong with them.
@@ -204,7 +206,19 @@ fn compare(old: &[OpenSource], new: &[OpenSource]) -> Replaced {
     replaced
 }
 
-fn engine_config(server: &ServerConfig, defaults: QueryOptions) -> EngineConfig {
+fn watch_settings(freshness: &FreshnessConfig) -> WatchSettings {
+    WatchSettings {
+        probe_interval: freshness.probe_interval,
+        max_waiting: freshness.max_waiting,
+        ..WatchSettings::default()
+    }
+}
+
+fn engine_config(
+    server: &ServerConfig,
+    freshness: &FreshnessConfig,
+    defaults: QueryOptions,
+) -> EngineConfig {
     EngineConfig {
         memory_limit: server.memory_limit,
         spill_limit: server.spill_limit,
@@ -213,7 +227,13 @@ fn engine_config(server: &ServerConfig, defaults: QueryOptions) -> EngineConfig 
         batch_size: server.batch_size,
         max_concurrent_queries: server.max_concurrent_queries,
         query_history: server.query_history,
-        token_key: None,
+        // The configuration takes none that is too short.
+        token_key: freshness.token_key.as_ref().and_then(|key| TokenKey::new(key.as_bytes())),
+        freshness: Policy {
+            max_drift_ppm: freshness.max_drift_ppm,
+            replay_wait: freshness.replay_wait,
+            retry_pause: freshness.retry_pause,
+        },
         plan_cache: server.plan_cache,
         defaults,
         cut: synoptic_engine::CutPolicy::default(),

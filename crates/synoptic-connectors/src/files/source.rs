@@ -13,9 +13,9 @@ use datafusion::logical_expr::Expr;
 use futures::TryStreamExt;
 use parking_lot::Mutex;
 use synoptic_source::{
-    Capabilities, ErrorKind, FilterSupport, Fragment, PrepareOptions, PreparedScan, Pushdown,
-    Result, ScanCounters, Snapshot, SnapshotKind, Source, SourceCheck, SourceError, Statement,
-    TableDef, TableInfo, TableKind,
+    Capabilities, ErrorKind, FilterSupport, Fragment, OperatorCosts, PrepareOptions, PreparedScan,
+    Pushdown, Result, ScanCounters, Snapshot, SnapshotKind, Source, SourceCheck, SourceError,
+    Statement, TableDef, TableInfo, TableKind,
 };
 use synoptic_types::{SourceName, TableName};
 use tokio::sync::OnceCell;
@@ -38,6 +38,9 @@ const CAPABILITIES: Capabilities = Capabilities {
     filters: FilterSupport::Pruning,
     functions: &[],
     operators: &[],
+    aggregates: &[],
+    joins: &[],
+    costs: OperatorCosts::SERVER,
     limit: true,
     dynamic_filters: true,
     parallel_scan: true,

@@ -8,9 +8,9 @@ use datafusion::common::Statistics;
 use datafusion::logical_expr::Expr;
 use moka::sync::Cache;
 use synoptic_source::{
-    Capabilities, CopyPosition, ErrorKind, FilterSupport, Fragment, OperatorKind, PrepareOptions,
-    PreparedScan, Pushdown, Relation, Result, Snapshot, SnapshotKind, Source, SourceCheck,
-    SourceError, Statement, TableDef, TableInfo,
+    Capabilities, CopyPosition, ErrorKind, FilterSupport, Fragment, OperatorCosts, OperatorKind,
+    PrepareOptions, PreparedScan, Pushdown, Relation, Result, Snapshot, SnapshotKind, Source,
+    SourceCheck, SourceError, Statement, TableDef, TableInfo,
 };
 use synoptic_types::{Position, Reason, SourceName, TableName};
 use tokio::time::Instant;
@@ -22,7 +22,7 @@ use super::options::Options;
 use super::pool::Pool;
 use super::position::Memory;
 use super::ranges::Ranges;
-use super::relation::{self, OPERATORS, render};
+use super::relation::{self, AGGREGATES, JOINS, OPERATORS, render};
 use super::request::{comment, request};
 use super::scan::{PostgresScan, ScanPlan, shared};
 use super::snapshot::{PgSnapshot, Shared};
@@ -60,6 +60,9 @@ impl PostgresSource {
                 filters: FilterSupport::Exact,
                 functions: POSTGRES.functions(),
                 operators: &OPERATORS,
+                aggregates: &AGGREGATES,
+                joins: &JOINS,
+                costs: OperatorCosts::SERVER,
                 limit: true,
                 dynamic_filters: true,
                 parallel_scan: true,

@@ -51,6 +51,7 @@ pub(super) fn render(
         if operand.literal.is_some() { Err(refused()) } else { Ok(operand) }
     };
     let plain = guarded(false)?;
+    level.dialect().aggregates(&call.function, plain.class)?;
     if call.distinct {
         key(&plain)?;
     }

@@ -135,6 +135,29 @@ pub(crate) trait Dialect: Send + Sync {
         Err(Reason::DifferentMeaning(format!("column {label} is checked when it is read")))
     }
 
+    /// The select list of rows without columns.
+    fn no_columns(&self) -> &'static str {
+        ""
+    }
+
+    /// Whether the dialect computes an aggregate of values of `class`, once the function is one
+    /// that some dialect computes as the engine does.
+    fn aggregates(&self, function: &str, class: Class) -> Result<(), Reason> {
+        let _ = (function, class);
+        Ok(())
+    }
+
+    /// Whether rows are found by `key` without looking at each pair of rows.
+    fn joins_by(&self, key: &Operand) -> Result<(), Reason> {
+        let _ = key;
+        Ok(())
+    }
+
+    /// Whether rows with a partner are found by `keys IN (SELECT …)`; otherwise by EXISTS.
+    fn partners_by_list(&self) -> bool {
+        false
+    }
+
     /// What makes a text compare by its bytes, after the text.
     fn binary_collation(&self) -> &'static str;
 

@@ -120,6 +120,10 @@ impl<'a> Level<'a> {
         Renderer { guarded, fails_on_overflow: true, ..self.choosing() }
     }
 
+    pub fn dialect(&self) -> &'a dyn Dialect {
+        self.dialect
+    }
+
     pub fn binary_collation(&self) -> &'static str {
         self.dialect.binary_collation()
     }
@@ -145,7 +149,7 @@ impl<'a> Level<'a> {
         let collate = if is_text { self.dialect.binary_collation() } else { "" };
         let facts = ColumnFacts {
             native_type: native.clone(),
-            collation_is_binary: is_text,
+            collation_is_binary: true,
             padded_char: false,
         };
         let sql = format!("CAST({} AS {native}){collate}", operand.sql);
@@ -174,7 +178,7 @@ impl Walk<'_> {
                 let (from, outputs) = self.node(input, 0, false)?;
                 let condition =
                     Level::new(&[input], &outputs, self.dialect).condition(predicate)?;
-                let list = renamed(outputs.len(), first);
+                let list = self.renamed(outputs.len(), first);
                 Ok((format!("SELECT {list} FROM ({from}) AS t WHERE {condition}"), outputs))
             }
             Operator::Project { input, exprs } => {
@@ -193,7 +197,7 @@ impl Walk<'_> {
                     list.push(format!("{sql} AS c{}", first + i));
                     columns.push(output);
                 }
-                Ok((format!("SELECT {} FROM ({from}) AS t", listed(&list)), columns))
+                Ok((format!("SELECT {} FROM ({from}) AS t", self.listed(&list)), columns))
             }
             Operator::Aggregate { .. } => self.aggregate(relation, first, root),
             Operator::Join { left, right, kind, on, filter } => {
@@ -206,17 +210,17 @@ impl Walk<'_> {
                 let keys = keys.collect::<Result<Vec<_>, _>>()?.join(", ");
                 // A name in ORDER BY is one of the select list, if it is there: only without new
                 // names is that the input's column.
-                let (list, most) = (renamed(outputs.len(), 0), limit(*fetch));
+                let (list, most) = (self.renamed(outputs.len(), 0), limit(*fetch));
                 let sql = format!("SELECT {list} FROM ({from}) AS t ORDER BY {keys} LIMIT {most}");
                 if first == 0 {
                     return Ok((sql, outputs));
                 }
-                let list = renamed(outputs.len(), first);
+                let list = self.renamed(outputs.len(), first);
                 Ok((format!("SELECT {list} FROM ({sql}) AS t"), outputs))
             }
             Operator::Limit { input, fetch } => {
                 let (from, outputs) = self.node(input, 0, false)?;
-                let list = renamed(outputs.len(), first);
+                let list = self.renamed(outputs.len(), first);
                 let most = limit(*fetch);
                 Ok((format!("SELECT {list} FROM ({from}) AS t LIMIT {most}"), outputs))
             }
@@ -248,7 +252,8 @@ impl Walk<'_> {
             });
         }
         self.used.push((Arc::clone(table), used));
-        let mut sql = format!("SELECT {} FROM {}", listed(&list), self.tables.from(table)?);
+        let from = self.tables.from(table)?;
+        let mut sql = format!("SELECT {} FROM {from}", self.listed(&list));
         if !conditions.is_empty() {
             sql.push_str(" WHERE ");
             sql.push_str(&conditions.join(" AND "));
@@ -324,32 +329,52 @@ impl Walk<'_> {
         let outputs: Vec<Output> = left_outputs.into_iter().chain(right_outputs).collect();
         let level = Level::new(&[left, right], &outputs, self.dialect);
         let mut conditions = Vec::with_capacity(on.len() + 1);
+        let (mut keys, mut others) = (Vec::new(), Vec::new());
         for (one, other) in on {
             let one = level.choosing().operand(one, 0)?;
             let other = level.choosing().operand(other, 0)?;
             key(&one)?;
             key(&other)?;
+            self.dialect.joins_by(&one)?;
+            self.dialect.joins_by(&other)?;
+            keys.push(one.sql.clone());
+            others.push(other.sql.clone());
             let equal = compare(one, ExprOperator::Eq, other, self.dialect)?;
             conditions.push(equal.at_least(Binding::And));
         }
         if let Some(filter) = filter {
             conditions.push(level.condition(filter)?);
         }
+        let on_many = keys.len() > 1;
         let on = conditions.join(" AND ");
         let both = |word: &str, list: String| {
             format!("SELECT {list} FROM ({left_sql}) AS l {word} JOIN ({right_sql}) AS r ON {on}")
         };
-        let partner = |word: &str, list: String| {
-            format!(
-                "SELECT {list} FROM ({left_sql}) AS l \
-                 WHERE {word} (SELECT FROM ({right_sql}) AS r WHERE {on})"
-            )
+        let by_list = self.dialect.partners_by_list();
+        if by_list && filter.is_some() && matches!(kind, JoinKind::Semi | JoinKind::Anti) {
+            let what = "a condition on partners beyond equal keys";
+            return Err(Reason::NotOnAllowList(what.to_owned()));
+        }
+        let partner = |exists: bool, list: String| {
+            let condition = if by_list {
+                let (mut keys, others) = (keys.join(", "), others.join(", "));
+                if on_many {
+                    keys = format!("({keys})");
+                }
+                // Unknown, where a key is NULL, is no partner.
+                let test = if exists { "" } else { " IS NOT TRUE" };
+                format!("({keys} IN (SELECT {others} FROM ({right_sql}) AS r)){test}")
+            } else {
+                let not = if exists { "" } else { "NOT " };
+                format!("{not}EXISTS (SELECT FROM ({right_sql}) AS r WHERE {on})")
+            };
+            format!("SELECT {list} FROM ({left_sql}) AS l WHERE {condition}")
         };
         let sql = match kind {
-            JoinKind::Inner => both("INNER", renamed(outputs.len(), first)),
-            JoinKind::Left => both("LEFT", renamed(outputs.len(), first)),
-            JoinKind::Semi => partner("EXISTS", renamed(kept, first)),
-            JoinKind::Anti => partner("NOT EXISTS", renamed(kept, first)),
+            JoinKind::Inner => both("INNER", self.renamed(outputs.len(), first)),
+            JoinKind::Left => both("LEFT", self.renamed(outputs.len(), first)),
+            JoinKind::Semi => partner(true, self.renamed(kept, first)),
+            JoinKind::Anti => partner(false, self.renamed(kept, first)),
         };
         let mut outputs = outputs;
         if matches!(kind, JoinKind::Semi | JoinKind::Anti) {
@@ -357,20 +382,20 @@ impl Walk<'_> {
         }
         Ok((sql, outputs))
     }
-}
 
-/// `c0 AS c5, c1 AS c6, …`.
-fn renamed(columns: usize, first: usize) -> String {
-    let column = |i: usize| match first {
-        0 => format!("c{i}"),
-        _ => format!("c{i} AS c{}", first + i),
-    };
-    listed(&(0..columns).map(column).collect::<Vec<_>>())
-}
+    /// `c0 AS c5, c1 AS c6, …`.
+    fn renamed(&self, columns: usize, first: usize) -> String {
+        let column = |i: usize| match first {
+            0 => format!("c{i}"),
+            _ => format!("c{i} AS c{}", first + i),
+        };
+        self.listed(&(0..columns).map(column).collect::<Vec<_>>())
+    }
 
-/// A select list; an empty one when only the number of rows matters.
-fn listed(columns: &[String]) -> String {
-    columns.join(", ")
+    /// A select list; an empty one when only the number of rows matters.
+    fn listed(&self, columns: &[String]) -> String {
+        if columns.is_empty() { self.dialect.no_columns().to_owned() } else { columns.join(", ") }
+    }
 }
 
 /// More than the source can count is all.

@@ -149,6 +149,55 @@ impl Dialect for SqliteDialect {
         false
     }
 
+    /// Casts to these types change no value of a class that fits them. A computed float is left
+    /// out: SQLite has but one zero.
+    fn native_type(&self, data_type: &DataType) -> Option<String> {
+        let name = match data_type {
+            DataType::Boolean | DataType::Int64 => "INTEGER",
+            DataType::Decimal128(digits, 0..) if u32::from(*digits) <= EXACT_DIGITS => "NUMERIC",
+            DataType::Utf8 | DataType::Date32 => "TEXT",
+            DataType::Binary => "BLOB",
+            _ => return None,
+        };
+        Some(name.to_owned())
+    }
+
+    fn no_columns(&self) -> &'static str {
+        "1"
+    }
+
+    /// Decimals are doubles there: the greatest of them is exact and their sum is not.
+    fn aggregates(&self, function: &str, class: Class) -> Result<(), Reason> {
+        match (function, class) {
+            ("count", _) | ("sum", Class::Int { .. }) => Ok(()),
+            (
+                "min" | "max",
+                Class::Int { .. } | Class::Decimal { .. } | Class::Text | Class::Date,
+            ) => Ok(()),
+            (function, class) => Err(Reason::DifferentMeaning(format!(
+                "{function}() of {} is computed here",
+                class.noun()
+            ))),
+        }
+    }
+
+    /// SQLite joins by an index, one it makes for the statement if need be, and that is possible
+    /// for columns as they are. Anything else would be compared with every row.
+    fn joins_by(&self, key: &Operand) -> Result<(), Reason> {
+        let name = key.sql.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        match name {
+            Some(name) if !name.contains('"') => Ok(()),
+            _ => Err(Reason::DifferentMeaning(
+                "SQLite would compare every pair of rows to join by this key".to_owned(),
+            )),
+        }
+    }
+
+    /// It makes no index for the table of an EXISTS, but keeps a list of its own sorted.
+    fn partners_by_list(&self) -> bool {
+        true
+    }
+
     fn binary_collation(&self) -> &'static str {
         " COLLATE BINARY"
     }

@@ -5,11 +5,16 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rusqlite::config::DbConfig;
+use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, OpenFlags};
 use synoptic_source::{ErrorKind, Result, SourceError};
 
+use super::check::Verified;
 use super::error::convert;
 use super::options::Options;
+
+/// A function of our connections: whether a text is valid UTF-8.
+pub(super) const IS_UTF8: &str = "synoptic_is_utf8";
 
 /// Which file a path leads to: a database that was replaced is another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +24,8 @@ struct FileId(u64, u64);
 #[derive(Debug)]
 pub(super) struct Open {
     pub connection: Connection,
+    /// The columns whose values all fit, as far as this connection knows.
+    pub verified: Verified,
     file: FileId,
 }
 
@@ -53,7 +60,7 @@ impl Connections {
             }
         }
         let connection = self.open().map_err(|error| convert(error, &self.path))?;
-        Ok(Open { connection, file })
+        Ok(Open { connection, verified: Verified::default(), file })
     }
 
     /// Keeps a connection for the next statement. It must be outside of a transaction.
@@ -102,6 +109,13 @@ impl Connections {
         // A database may come from anywhere: its views cannot call functions with side effects.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+        // Texts are not looked at by SQLite; views may not call it.
+        let flags = FunctionFlags::SQLITE_UTF8
+            | FunctionFlags::SQLITE_DETERMINISTIC
+            | FunctionFlags::SQLITE_DIRECTONLY;
+        connection.create_scalar_function(IS_UTF8, 1, flags, |context| {
+            Ok(context.get_raw(0).as_bytes().is_ok_and(|bytes| std::str::from_utf8(bytes).is_ok()))
+        })?;
         Ok(connection)
     }
 }

@@ -43,6 +43,8 @@ pub(super) struct Detail {
     pub rowid: Option<&'static str>,
     /// The column that is another name for the rowid.
     pub rowid_alias: Option<usize>,
+    /// SQLite enforces the declared types: `STRICT`.
+    pub strict: bool,
     /// Texts are kept as UTF-8, so that they sort by code point.
     pub utf8: bool,
 }
@@ -111,10 +113,10 @@ pub(super) fn describe(
 ) -> rusqlite::Result<Option<TableDef>> {
     let name = &*table.name;
     let Some(stamp) = stamp(connection, name)? else { return Ok(None) };
-    let (kind, without_rowid): (String, bool) = connection.query_row(
-        "SELECT type, wr FROM pragma_table_list(?1) WHERE schema = 'main'",
+    let (kind, without_rowid, strict): (String, bool, bool) = connection.query_row(
+        "SELECT type, wr, strict FROM pragma_table_list(?1) WHERE schema = 'main'",
         [name],
-        |row| Ok((row.get(0)?, row.get(1)?)),
+        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
     )?;
     let relation = match kind.as_str() {
         "view" => Relation::View,
@@ -178,6 +180,7 @@ pub(super) fn describe(
             columns: details,
             rowid,
             rowid_alias,
+            strict,
             utf8: encoding == "UTF-8",
         }),
     }))

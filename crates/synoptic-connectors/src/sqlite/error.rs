@@ -45,6 +45,10 @@ pub(super) fn convert(error: rusqlite::Error, path: &Path) -> SourceError {
         ErrorCode::TooBig => {
             (ErrorKind::Data, format!("a value exceeds SQLite's own limit: {text}"))
         }
+        ErrorCode::Unknown if text == "integer overflow" => (
+            ErrorKind::Data,
+            "a sum of integers exceeds 64 bits; add them up as DECIMAL(38, 0)".to_owned(),
+        ),
         // What remains is an error in a statement. Ours are made from the description of the
         // table, so it is a view or a virtual table that does not work.
         ErrorCode::Unknown => (ErrorKind::Data, format!("SQLite cannot run the scan: {text}")),

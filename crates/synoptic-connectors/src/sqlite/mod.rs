@@ -6,6 +6,7 @@
 //!   meta.rs      one thread for descriptions and statistics
 //!     discover.rs, statistics.rs, types.rs
 //!   filter.rs    which filters go to SQLite, exactly or to skip rows
+//!   relation.rs  which operators go to SQLite, and check.rs what is looked at before
 //!   snapshot.rs  one thread, connection and read transaction for each statement
 //!     worker.rs  what that thread does
 //!     decode.rs, parse.rs   values → Arrow, strictly
@@ -13,6 +14,7 @@
 //! connection.rs, error.rs   used by all
 //! ```
 
+mod check;
 mod connection;
 mod decode;
 mod discover;
@@ -21,6 +23,7 @@ mod filter;
 mod meta;
 mod options;
 mod parse;
+mod relation;
 mod scan;
 mod select;
 mod snapshot;

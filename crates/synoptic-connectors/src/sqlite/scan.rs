@@ -25,7 +25,8 @@ use super::worker::{Answer, Plan, Scan};
 #[derive(Debug)]
 pub(super) struct SqliteScan {
     pub shared: Arc<Shared>,
-    pub fragment: Fragment,
+    /// `None` for a relation.
+    pub fragment: Option<Fragment>,
     pub plan: Arc<Plan>,
     pub statistics: Statistics,
 }
@@ -33,7 +34,7 @@ pub(super) struct SqliteScan {
 #[async_trait]
 impl PreparedScan for SqliteScan {
     fn remote_text(&self) -> &str {
-        &self.plan.sql
+        &self.plan.shown
     }
 
     fn schema(&self) -> SchemaRef {
@@ -49,7 +50,7 @@ impl PreparedScan for SqliteScan {
     }
 
     fn narrowed(&self, conditions: &[Expr]) -> Option<Narrowed> {
-        let mut fragment = self.fragment.clone();
+        let mut fragment = self.fragment.clone()?;
         // A condition comes before the limit in the text.
         if fragment.limit.is_some() {
             return None;
@@ -64,8 +65,10 @@ impl PreparedScan for SqliteScan {
             }
         }
         let (sql, columns) = select(&fragment, detail).ok()?;
-        let plan = Plan { sql, columns: columns.into(), ..(*self.plan).clone() };
+        let plan =
+            Plan { shown: sql.clone(), sql, columns: columns.into(), ..(*self.plan).clone() };
         let (shared, statistics) = (Arc::clone(&self.shared), self.statistics.clone());
+        let fragment = Some(fragment);
         let scan = Self { shared, fragment, plan: Arc::new(plan), statistics };
         Some(Narrowed { scan: Arc::new(scan), left })
     }

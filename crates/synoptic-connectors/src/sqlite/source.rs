@@ -7,8 +7,9 @@ use async_trait::async_trait;
 use datafusion::common::Statistics;
 use datafusion::logical_expr::Expr;
 use synoptic_source::{
-    Capabilities, FilterSupport, Fragment, PrepareOptions, PreparedScan, Pushdown, Result,
-    Snapshot, SnapshotKind, Source, SourceCheck, SourceError, Statement, TableDef, TableInfo,
+    Capabilities, FilterSupport, Fragment, OperatorKind, PrepareOptions, PreparedScan, Pushdown,
+    Relation, Result, Snapshot, SnapshotKind, Source, SourceCheck, SourceError, Statement,
+    TableDef, TableInfo,
 };
 use synoptic_types::{Reason, SourceName, TableName};
 use tokio::sync::Semaphore;
@@ -18,6 +19,7 @@ use super::discover::{self, Detail, SCHEMA};
 use super::filter;
 use super::meta::Meta;
 use super::options::Options;
+use super::relation::{self, AGGREGATES, COSTS, JOINS, OPERATORS};
 use super::scan::SqliteScan;
 use super::select::select;
 use super::snapshot::{Shared, SqliteSnapshot};
@@ -43,7 +45,10 @@ impl SqliteSource {
             projection: true,
             filters: FilterSupport::Exact,
             functions: SQLITE.functions(),
-            operators: &[],
+            operators: &OPERATORS,
+            aggregates: &AGGREGATES,
+            joins: &JOINS,
+            costs: COSTS,
             limit: true,
             dynamic_filters: true,
             parallel_scan: false,
@@ -173,24 +178,52 @@ impl Source for SqliteSource {
         // Only an estimate: a table that is gone by now is reported by the scan itself.
         let known = self.statistics(&table).await;
         let known = known.unwrap_or_else(|_| Statistics::new_unknown(&table.schema));
-        let statistics = statistics::scan(
-            &known,
-            &fragment.projection,
-            fragment.filters.len(),
-            fragment.limit,
-            &schema,
-        );
+        let statistics = statistics::fragment(&known, &fragment);
         let plan = Plan {
             source: self.shared.name.clone(),
             table: table.name().clone(),
             stamp: table.stamp.clone(),
+            shown: sql.clone(),
             sql,
             columns: columns.into(),
             schema,
             batch_size: options.batch_size.max(1),
             rowid: detail.rowid,
+            further: Vec::new(),
+            checks: Vec::new(),
         };
         let shared = Arc::clone(&self.shared);
+        let fragment = Some(fragment);
         Ok(Arc::new(SqliteScan { shared, fragment, plan: Arc::new(plan), statistics }))
+    }
+
+    async fn estimate(&self, fragment: &Fragment) -> Result<Statistics> {
+        let known = self.statistics(&fragment.table).await?;
+        Ok(statistics::fragment(&known, fragment))
+    }
+
+    fn supports(&self, relation: &Relation) -> std::result::Result<(), Reason> {
+        if !OPERATORS.contains(&relation.kind()) && relation.kind() != OperatorKind::Scan {
+            return Err(Reason::NotCapable(relation.kind().to_string()));
+        }
+        relation::render(relation).map(drop)
+    }
+
+    async fn prepare_relation(
+        &self,
+        relation: &Relation,
+        estimate: Statistics,
+        snapshot: &Arc<dyn Snapshot>,
+        options: &PrepareOptions,
+    ) -> Result<Arc<dyn PreparedScan>> {
+        super::scan::own(Arc::clone(snapshot), &self.shared)?;
+        let plan = relation::plan(relation, &self.shared.name, options.batch_size.max(1))
+            .map_err(|error| error.in_source(&self.shared.name))?;
+        Ok(Arc::new(SqliteScan {
+            shared: Arc::clone(&self.shared),
+            fragment: None,
+            plan: Arc::new(plan),
+            statistics: estimate,
+        }))
     }
 }

@@ -1,10 +1,10 @@
 //! Estimates SQLite keeps or finds in a few pages; never a scan.
 
-use arrow::datatypes::SchemaRef;
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, ScalarValue, Statistics};
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 use rusqlite::{Connection, OptionalExtension as _};
-use synoptic_source::TableDef;
+use synoptic_source::{Fragment, TableDef};
 
 use super::discover::{Detail, Relation, SCHEMA};
 use crate::sql::{Dialect as _, SQLITE};
@@ -123,17 +123,31 @@ fn file_bytes(connection: &Connection) -> rusqlite::Result<i64> {
     Ok(pages.saturating_mul(size))
 }
 
-/// Estimates for what a scan yields: after `filters` filters and a limit, in the columns of
-/// `projection`.
-pub(super) fn scan(
-    table: &Statistics,
-    projection: &[usize],
-    filters: usize,
-    limit: Option<usize>,
-    schema: &SchemaRef,
-) -> Statistics {
-    let mut statistics = Statistics::new_unknown(schema);
-    let share = DEFAULT_SELECTIVITY.powi(i32::try_from(filters).unwrap_or(i32::MAX));
+/// What share of a table's rows one filter keeps.
+fn share(table: &Statistics, fragment: &Fragment, filter: &Expr) -> f64 {
+    let distinct = match filter {
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => match (&**left, &**right)
+        {
+            (Expr::Column(column), Expr::Literal(..))
+            | (Expr::Literal(..), Expr::Column(column)) => {
+                let column = fragment.table.schema.index_of(&column.name).ok();
+                let known = column.and_then(|column| table.column_statistics.get(column));
+                known.and_then(|known| known.distinct_count.get_value().copied())
+            }
+            _ => None,
+        },
+        _ => None,
+    };
+    distinct.map_or(DEFAULT_SELECTIVITY, |distinct| 1.0 / distinct.max(1) as f64)
+}
+
+/// Estimates for what a scan of `fragment` yields, in its columns.
+pub(super) fn fragment(table: &Statistics, fragment: &Fragment) -> Statistics {
+    let Fragment { projection, limit, .. } = fragment;
+    let (schema, limit) = (fragment.schema(), *limit);
+    let mut statistics = Statistics::new_unknown(&schema);
+    let shares = fragment.filters.iter().map(|filter| share(table, fragment, filter));
+    let share: f64 = shares.product();
     let rows = table.num_rows.get_value().map(|rows| {
         let kept = (*rows as f64 * share).ceil() as usize;
         limit.map_or(kept, |limit| limit.min(kept))

@@ -18,6 +18,7 @@ use synoptic_source::{ErrorKind, Result, SourceError};
 use synoptic_types::{Deadline, SourceName, TableName};
 use tokio::sync::oneshot;
 
+use super::check::{self, Check, Verified};
 use super::connection::{Connections, Open};
 use super::decode::{Decoder, Misfit, Wanted};
 use super::discover::{self, SCHEMA};
@@ -34,12 +35,18 @@ pub(super) struct Plan {
     /// What [`discover::stamp`] said when the table was described.
     pub stamp: String,
     pub sql: String,
+    /// All that is sent: the checks, then `sql`.
+    pub shown: String,
     /// The columns of `sql`: the schema's first, then those that are only checked.
     pub columns: Arc<[Wanted]>,
     pub schema: SchemaRef,
     pub batch_size: usize,
     /// A name for the rowid, to say where a value is that does not fit.
     pub rowid: Option<&'static str>,
+    /// Other tables that `sql` reads, with their stamps.
+    pub further: Vec<(TableName, String)>,
+    /// What is looked at before `sql` runs.
+    pub checks: Vec<Check>,
 }
 
 /// One running scan, shared by its stream and the thread.
@@ -105,7 +112,7 @@ pub(super) fn run(
         }
     };
     if ready.send(Ok(())).is_ok() {
-        serve(&open.connection, connections, progress, commands);
+        serve(&open.connection, &mut open.verified, connections, progress, commands);
     }
     let ended = open.connection.progress_handler(0, None::<fn() -> bool>);
     if ended.is_ok() && open.connection.execute_batch("COMMIT").is_ok() {
@@ -131,6 +138,7 @@ fn begin(connections: &Connections, progress: &Arc<Progress>) -> Result<Open> {
 
 fn serve(
     connection: &Connection,
+    verified: &mut Verified,
     connections: &Connections,
     progress: &Progress,
     commands: &Receiver<Command>,
@@ -145,9 +153,12 @@ fn serve(
             }
         };
         *progress.current.lock() = Some(Arc::clone(&scan));
-        let answer = next(connection, connections, &mut cursors, &scan).map_err(|error| {
-            interruption(error, progress).in_source(&scan.plan.source).in_table(&scan.plan.table)
-        });
+        let answer =
+            next(connection, verified, connections, &mut cursors, &scan).map_err(|error| {
+                interruption(error, progress)
+                    .in_source(&scan.plan.source)
+                    .in_table(&scan.plan.table)
+            });
         *progress.current.lock() = None;
         if !matches!(answer, Ok(Some(_))) {
             cursors.remove(&scan.id);
@@ -167,13 +178,16 @@ fn interruption(error: SourceError, progress: &Progress) -> SourceError {
 
 fn next<'c>(
     connection: &'c Connection,
+    verified: &mut Verified,
     connections: &Connections,
     cursors: &mut HashMap<u64, Cursor<'c>>,
     scan: &Arc<Scan>,
 ) -> Answer {
     let cursor = match cursors.entry(scan.id) {
         Entry::Occupied(opened) => opened.into_mut(),
-        Entry::Vacant(place) => place.insert(Cursor::open(connection, connections, &scan.plan)?),
+        Entry::Vacant(place) => {
+            place.insert(Cursor::open(connection, verified, connections, &scan.plan)?)
+        }
     };
     cursor.next(connection, connections, scan)
 }
@@ -186,16 +200,25 @@ struct Cursor<'c> {
 }
 
 impl<'c> Cursor<'c> {
-    fn open(connection: &'c Connection, connections: &Connections, plan: &Plan) -> Result<Self> {
+    fn open(
+        connection: &'c Connection,
+        verified: &mut Verified,
+        connections: &Connections,
+        plan: &Plan,
+    ) -> Result<Self> {
         let convert = |error| connections.error(error);
-        let stamp = discover::stamp(connection, &plan.table.name).map_err(convert)?;
-        if stamp.as_deref() != Some(&plan.stamp) {
-            let what = if stamp.is_some() { "altered" } else { "dropped" };
-            return Err(SourceError::new(
-                ErrorKind::Changed,
-                format!("it was {what} since the statement was planned; run the statement again"),
-            ));
+        let further = plan.further.iter().map(|(table, stamp)| (table, stamp));
+        for (table, planned) in std::iter::once((&plan.table, &plan.stamp)).chain(further) {
+            let stamp = discover::stamp(connection, &table.name).map_err(convert)?;
+            if stamp.as_deref() != Some(planned) {
+                let what = if stamp.is_some() { "altered" } else { "dropped" };
+                let message = format!(
+                    "it was {what} since the statement was planned; run the statement again"
+                );
+                return Err(SourceError::new(ErrorKind::Changed, message).in_table(table));
+            }
         }
+        check::run(connection, connections, verified, &plan.checks)?;
         let statement = connection.prepare(&plan.sql).map_err(convert)?;
         let columns = Arc::clone(&plan.columns);
         let decoder = Decoder::new(Arc::clone(&plan.schema), columns, plan.batch_size);
@@ -233,7 +256,9 @@ impl<'c> Cursor<'c> {
                 let value = row.get_ref(misfit.column).map(owned);
                 drop(rows);
                 let value = value.map_err(|error| connections.error(error))?;
-                return Err(describe(misfit, value, connection, plan));
+                let (table, columns) = (&*plan.table.name, &*plan.columns);
+                let place = Place { table, columns, rowid: plan.rowid };
+                return Err(describe(misfit, value, connection, &place));
             }
             if self.decoder.is_full() {
                 break ControlFlow::Continue(());
@@ -245,7 +270,7 @@ impl<'c> Cursor<'c> {
     }
 }
 
-fn owned(value: ValueRef<'_>) -> Value {
+pub(super) fn owned(value: ValueRef<'_>) -> Value {
     match value {
         ValueRef::Null => Value::Null,
         ValueRef::Integer(v) => Value::Integer(v),
@@ -255,13 +280,26 @@ fn owned(value: ValueRef<'_>) -> Value {
     }
 }
 
+/// Where values come from.
+pub(super) struct Place<'a> {
+    pub table: &'a str,
+    pub columns: &'a [Wanted],
+    /// A name for the table's rowid.
+    pub rowid: Option<&'static str>,
+}
+
 /// The error of a value that does not fit, with a row where it stands when one can be found.
-fn describe(misfit: Misfit, value: Value, connection: &Connection, plan: &Plan) -> SourceError {
-    let name = plan.columns.get(misfit.column).map(|column| column.name.clone());
+pub(super) fn describe(
+    misfit: Misfit,
+    value: Value,
+    connection: &Connection,
+    scan: &Place<'_>,
+) -> SourceError {
+    let name = scan.columns.get(misfit.column).map(|column| column.name.clone());
     let name = name.unwrap_or_default();
-    let place = plan.rowid.and_then(|rowid| {
+    let place = scan.rowid.and_then(|rowid| {
         let column = SQLITE.quote_identifier(&name);
-        let table = format!("\"{SCHEMA}\".{}", SQLITE.quote_identifier(&plan.table.name));
+        let table = format!("\"{SCHEMA}\".{}", SQLITE.quote_identifier(scan.table));
         // `+` takes the column's affinity away: the value is looked for as it is.
         let sql = format!(
             "SELECT {rowid} FROM {table} \

@@ -8,13 +8,7 @@
 
 use datafusion::common::Statistics;
 use datafusion::common::stats::Precision;
-
-/// Opening one more fragment: a connection's transaction, a round trip.
-const FRAGMENT: f64 = 500.0;
-/// Putting a row on the wire and taking it off.
-const ROW: f64 = 0.3;
-/// One byte of it.
-const BYTE: f64 = 0.006;
+use synoptic_source::{Operator, OperatorCosts};
 
 /// A row into a group, there and here.
 const AGGREGATE_THERE: f64 = 0.1;
@@ -84,10 +78,10 @@ impl Estimate {
         Self { rows: rows.unwrap_or(UNKNOWN_ROWS), known: rows.is_some(), columns }
     }
 
-    /// What it costs to bring the rows here as one fragment.
-    pub fn transfer(&self) -> f64 {
+    /// What it costs to bring the rows here as one fragment of a source with these costs.
+    pub fn transfer(&self, costs: &OperatorCosts) -> f64 {
         let bytes: f64 = self.columns.iter().map(|column| column.width).sum();
-        FRAGMENT + self.rows * (ROW + BYTE * bytes)
+        costs.fragment + self.rows * (costs.row + costs.byte * bytes)
     }
 
     /// At most `rows` rows.
@@ -162,6 +156,24 @@ impl Estimate {
     }
 }
 
+impl Work {
+    /// The same at a source whose operators cost other than a server's.
+    pub fn at(self, operator: &Operator, costs: &OperatorCosts) -> Self {
+        let ratio = match operator {
+            Operator::Aggregate { groups, .. } if groups.is_empty() => costs.aggregate,
+            Operator::Aggregate { .. } => costs.grouping,
+            Operator::Join { .. } => costs.join,
+            _ => costs.other,
+        };
+        Self { there: self.there * ratio, ..self }
+    }
+}
+
+/// Looking whether the values of `columns` columns of a scan fit, before operators run over it.
+pub(crate) fn check(scan: &Estimate, columns: usize, costs: &OperatorCosts) -> f64 {
+    scan.rows * columns as f64 * costs.check
+}
+
 /// Aggregating `input`, computing `values` values a row.
 pub(crate) fn aggregate(input: &Estimate, values: usize) -> Work {
     let values = values as f64;
@@ -216,8 +228,9 @@ mod tests {
     }
 
     fn pushed_is_cheaper(inputs: &[&Estimate], output: &Estimate, work: Work) -> bool {
-        let fetched: f64 = inputs.iter().map(|input| input.transfer()).sum();
-        work.there + output.transfer() < work.here + fetched
+        let costs = &OperatorCosts::SERVER;
+        let fetched: f64 = inputs.iter().map(|input| input.transfer(costs)).sum();
+        work.there + output.transfer(costs) < work.here + fetched
     }
 
     #[test]

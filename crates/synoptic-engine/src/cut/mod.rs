@@ -173,14 +173,16 @@ impl Walk {
         if let Some(limit) = leaf.fragment.limit {
             estimate = estimate.at_most(limit as f64);
         }
+        let costs = leaf.entry.source().capabilities().costs;
+        let columns = leaf.fragment.projection.len() + leaf.fragment.filters.len();
+        let cost = estimate.transfer(&costs);
         let remote = Remote {
             entry: leaf.entry,
             scope: leaf.scope,
             relation: Arc::new(Relation { operator: Operator::Scan(leaf.fragment), schema }),
-            work: 0.0,
+            work: cost::check(&estimate, columns, &costs),
             estimate,
         };
-        let cost = remote.estimate.transfer();
         let scans = vec![Scan::Table(leaf.provider)];
         Planned { plan, cost, remote: Some(remote), scans }
     }
@@ -228,12 +230,14 @@ impl Walk {
                 return here(plan, cost, inputs, None);
             }
         };
+        let costs = source.capabilities().costs;
+        let work = work.at(&relation.operator, &costs);
         let before: f64 =
             inputs.iter().filter_map(|input| input.remote.as_ref()).map(|r| r.work).sum();
         let remote =
             Remote { relation: Arc::new(relation), estimate, work: before + work.there, ..first };
         let cost_here = cost + work.here;
-        let cost_there = remote.work + remote.estimate.transfer();
+        let cost_there = remote.work + remote.estimate.transfer(&costs);
         let reduces = matches!(plan, LogicalPlan::Sort(_) | LogicalPlan::Limit(_));
         let cheaper = match self.policy {
             CutPolicy::Always => true,

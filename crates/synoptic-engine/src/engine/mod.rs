@@ -18,7 +18,7 @@ use datafusion::optimizer::{Analyzer, Optimizer};
 use datafusion::prelude::SessionConfig;
 use futures::future::join_all;
 use synoptic_catalog::{Host, SourceEntry};
-use synoptic_freshness::TokenKey;
+use synoptic_freshness::{Policy, TokenKey};
 use synoptic_source::{ErrorKind, SourceCheck, SourceError};
 use synoptic_types::{ByteSize, Clock, ErrorCode, Moment, QueryId, QueryOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -60,6 +60,8 @@ pub struct EngineConfig {
     pub token_key: Option<TokenKey>,
     /// Statements whose logical plans are kept for when they are asked again.
     pub plan_cache: usize,
+    /// Limits of the proofs, and how long statements wait for replicas.
+    pub freshness: Policy,
     /// What sessions start with.
     pub defaults: QueryOptions,
     /// When work is left to a source that supports it. Not a key of the configuration: by cost is
@@ -78,6 +80,7 @@ impl Default for EngineConfig {
             max_concurrent_queries: 64,
             query_history: 1000,
             token_key: None,
+            freshness: Policy::default(),
             plan_cache: 1000,
             defaults: QueryOptions::default(),
             cut: CutPolicy::default(),

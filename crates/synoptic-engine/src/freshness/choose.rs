@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::future::{join_all, try_join_all};
-use synoptic_freshness::{Action, Choice, Decision, Demand, Facts, Policy, Token, choose};
+use synoptic_freshness::{Action, Choice, Decision, Demand, Facts, Token, choose};
 use synoptic_types::{CopyKind, CopyName, ErrorCode, Moment, QueryOptions, SourceName, TableName};
 
 use crate::engine::Engine;
@@ -24,7 +24,7 @@ pub(crate) async fn choose_copies(
     attempts: u32,
 ) -> Result<Chosen> {
     let began = engine.now();
-    let mut demand = Demand::new(arrival, options, Policy::default());
+    let mut demand = Demand::new(arrival, options, engine.config().freshness);
     if let Some(text) = &options.token {
         let token = Token::decode(text, engine.token_key())
             .map_err(|e| Error::new(e.code(), format!("synoptic.token: {e}")))?;
