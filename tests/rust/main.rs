@@ -5,6 +5,7 @@ mod edges;
 mod engine;
 mod files;
 mod join_keys;
+mod plan_cache;
 mod postgres;
 mod slt;
 mod sqlite;

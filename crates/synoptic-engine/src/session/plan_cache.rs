@@ -140,16 +140,12 @@ impl PlanCache {
         if self.version.swap(key.version, Ordering::AcqRel) != key.version {
             self.plans.invalidate_all();
         }
-        let found = match self.plans.get(key) {
-            Some(kept) => kept.revived(catalogs).await,
-            None => None,
-        };
-        let counter = if found.is_some() { &self.hits } else { &self.misses };
-        counter.fetch_add(1, Ordering::Relaxed);
-        found
+        let found = self.plans.get(key)?.revived(catalogs).await?;
+        self.hits.fetch_add(1, Ordering::Relaxed);
+        Some(found)
     }
 
-    /// Keeps a plan that was made with `catalogs`, when it depends on nothing but its key and its
+    /// Counts a miss, and keeps the plan that was made with `catalogs` when it depends on nothing but its key and its
     /// tables. `base`: the state that all sessions start with.
     pub(super) fn keep(
         &self,
@@ -158,6 +154,7 @@ impl PlanCache {
         catalogs: &StatementCatalogs,
         base: &SessionState,
     ) {
+        self.misses.fetch_add(1, Ordering::Relaxed);
         if let Ok(Some(kept)) = Kept::of(logical, catalogs, base) {
             self.plans.insert(key, Arc::new(kept));
         }
