@@ -6,6 +6,7 @@ mod engine;
 mod files;
 mod fuzz;
 mod join_keys;
+mod plan_cache;
 mod postgres;
 mod slt;
 mod sqlite;

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use synoptic_source::{ErrorKind, TableKind};
+use synoptic_source::{ErrorKind, Fragment, TableKind};
 use synoptic_tests::postgres::PostgresServer;
 use synoptic_types::TableName;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 use super::{Db, Run, assert_error, open, read, rows, table, texts};
 
@@ -121,12 +123,12 @@ async fn only_what_the_role_may_read_is_there() {
     assert_eq!(names, ["public.half", "public.open"]);
     let half = table(&source, "half").await;
     assert_eq!(half.schema.fields().len(), 1);
-    let fragment = synoptic_source::Fragment::table(half);
+    let fragment = Fragment::table(half);
     assert_eq!(texts(&read(&source, fragment).await.unwrap(), "seen"), ["1"]);
 
     let open_table = table(&source, "open").await;
     let run = Run::new(&source);
-    let stream = run.start(synoptic_source::Fragment::table(open_table)).await;
+    let stream = run.start(Fragment::table(open_table)).await;
     db.execute(&format!("REVOKE SELECT ON open FROM {role}")).await;
     let error = super::first_error(stream).await;
     assert_error(&error, ErrorKind::PermissionDenied, &["table public.open", "42501"]);
@@ -204,8 +206,8 @@ async fn a_standby_is_a_source_like_any_other() {
     let t = table(&source, "t").await;
     let run = Run::new(&source);
     // Two scans: the snapshot is exported and imported on the standby.
-    let first = run.prepare(synoptic_source::Fragment::table(t.clone())).await;
-    let second = run.prepare(synoptic_source::Fragment::table(t)).await;
+    let first = run.prepare(Fragment::table(t.clone())).await;
+    let second = run.prepare(Fragment::table(t)).await;
     let (first, second) = (run.open(&first), run.open(&second));
     let (first, second) = futures::future::join(
         futures::TryStreamExt::try_collect::<Vec<_>>(first),
@@ -275,4 +277,75 @@ async fn tls_is_used_and_verified_as_asked() {
     assert_error(&error, ErrorKind::Unavailable, &["certificate"]);
     let error = encrypted("localhost", "verify-full", json!({ "tls_root_cert": "/none" })).await;
     assert_error(&error.unwrap_err(), ErrorKind::Unavailable, &["tls_root_cert /none"]);
+}
+
+/// Passes everything on, but spoils the name of what connections prepare: to those who execute it,
+/// as if a pooler had given them another connection of the server.
+async fn forgetful_pooler(port: u16) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let own = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            let (mut from_client, mut to_client) = client.into_split();
+            let (mut from_server, mut to_server) = server.into_split();
+            tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+            tokio::spawn(async move {
+                let mut buffer = vec![0; 1 << 16];
+                while let Ok(length @ 1..) = from_client.read(&mut buffer).await {
+                    let sent = &mut buffer[..length];
+                    let prepares = b"PREPARE ";
+                    if let Some(at) = sent.windows(prepares.len()).position(|w| w == prepares) {
+                        sent[at + prepares.len()] = b'x';
+                    }
+                    if to_server.write_all(sent).await.is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    own
+}
+
+#[tokio::test]
+async fn a_pooler_that_loses_what_was_prepared_is_noticed() {
+    let db = Db::new("CREATE TABLE t (a int); INSERT INTO t VALUES (7)").await;
+    let port = forgetful_pooler(db.server.port()).await;
+    let url = db.server.url(&db.name).replace(&db.server.port().to_string(), &port.to_string());
+    for begins_with_stamp in [true, false] {
+        let source = open(&url, json!({}));
+        let name = TableName::new("public", "t");
+        if begins_with_stamp {
+            assert_eq!(source.stamp(&name).await.unwrap(), db.source.stamp(&name).await.unwrap());
+        }
+        for _ in 0..3 {
+            let table = table(&source, "t").await;
+            let batches = read(&source, Fragment::table(table)).await.unwrap();
+            assert_eq!(texts(&batches, "a"), ["7"]);
+            assert_eq!(source.stamp(&name).await.unwrap(), db.source.stamp(&name).await.unwrap());
+        }
+    }
+}
+
+#[tokio::test]
+async fn any_name_has_a_stamp_or_none() {
+    let long = "n".repeat(63);
+    let db = Db::new(&format!(
+        "SET standard_conforming_strings = on; \
+         CREATE TABLE \"a\\'b\" (i int); CREATE TABLE {long} (i int)"
+    ))
+    .await;
+    for (name, is_there) in [
+        ("a\\'b", true),
+        ("a\\''b", false),
+        (long.as_str(), true),
+        // The server would cut it to a name that is there.
+        (format!("{long}n").as_str(), false),
+        ("n\0", false),
+        ("' OR true --", false),
+    ] {
+        let stamp = db.source.stamp(&TableName::new("public", name)).await.unwrap();
+        assert_eq!(stamp.is_some(), is_there, "{name:?}");
+    }
 }

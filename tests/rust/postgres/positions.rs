@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
 use serde_json::json;
-use synoptic_source::{CopyPosition, Fragment, Pinned, Snapshot, Source};
+use synoptic_source::{CopyPosition, Fragment, Pinned, Source};
 use synoptic_tests::postgres::PostgresServer;
 use synoptic_tests::proxy::Proxy;
 use synoptic_types::{Epoch, Lsn, Position};

@@ -17,6 +17,10 @@ const CRITICAL_FLAGS: u32 = 0xffff_0000;
 /// rows do not fill the memory.
 const BATCH_BYTES: usize = 8 << 20;
 
+/// Rows that there is room for at first: most answers are small, and room for a whole batch of each
+/// column costs more than they do.
+const FIRST_ROWS: usize = 256;
+
 /// What could not be decoded, and in which column.
 #[derive(Debug)]
 pub(super) struct CopyFault {
@@ -52,8 +56,8 @@ impl CopyDecoder {
     /// Batches of `schema`, one encoding per field, of at most about `batch_rows` rows.
     pub fn new(schema: SchemaRef, encodings: &[&Encoding], batch_rows: usize) -> Self {
         let batch_rows = batch_rows.max(1);
-        let columns =
-            encodings.iter().map(|encoding| ColumnBuilder::new(encoding, batch_rows)).collect();
+        let room = batch_rows.min(FIRST_ROWS);
+        let columns = encodings.iter().map(|encoding| ColumnBuilder::new(encoding, room)).collect();
         Self { schema, columns, batch_rows, rows: 0, bytes: 0, state: State::Header }
     }
 
@@ -121,11 +125,12 @@ impl CopyDecoder {
         if self.rows == 0 {
             return Ok(None);
         }
+        // After the last batch there is none to make room for.
+        let room = if self.is_done() { 0 } else { self.batch_rows };
         let mut arrays = Vec::with_capacity(self.columns.len());
         for (i, column) in self.columns.iter_mut().enumerate() {
-            let array = column
-                .finish(self.batch_rows)
-                .map_err(|fault| CopyFault { fault, column: Some(i) })?;
+            let array =
+                column.finish(room).map_err(|fault| CopyFault { fault, column: Some(i) })?;
             if array.null_count() > 0 && !self.schema.field(i).is_nullable() {
                 let fault = Fault::Value("a value is NULL in a column that is NOT NULL".to_owned());
                 return Err(CopyFault { fault: Box::new(fault), column: Some(i) });

@@ -19,6 +19,9 @@ const EXACT_AS_FLOAT: i64 = 1 << 53;
 /// How much of a value an error shows.
 const SHOWN_CHARS: usize = 40;
 
+/// Rows that there is room for at first: most answers are small.
+const FIRST_ROWS: usize = 256;
+
 /// A batch ends here even when it has fewer rows than wanted: offsets and memory are bounded.
 const MOST_BATCH_BYTES: usize = 16 << 20;
 
@@ -75,7 +78,8 @@ pub(super) struct Decoder {
 impl Decoder {
     pub fn new(schema: SchemaRef, columns: Arc<[Wanted]>, capacity: usize) -> Self {
         let kept = columns.iter().take(schema.fields().len());
-        let builders = kept.map(|column| Builder::new(column.kind, capacity)).collect();
+        let room = capacity.min(FIRST_ROWS);
+        let builders = kept.map(|column| Builder::new(column.kind, room)).collect();
         Self { schema, columns, builders, rows: 0, bytes: 0, capacity }
     }
 

@@ -144,11 +144,7 @@ impl PlanCache {
         if self.version.swap(key.version, Ordering::AcqRel) != key.version {
             self.plans.invalidate_all();
         }
-        let found = self.plans.get(key);
-        if found.is_none() {
-            self.misses.fetch_add(1, Ordering::Relaxed);
-        }
-        found
+        self.plans.get(key)
     }
 
     /// The plan with the tables as they are now in `catalogs`; `None` when a table is not what it
@@ -158,13 +154,13 @@ impl PlanCache {
         kept: &Kept,
         catalogs: &StatementCatalogs,
     ) -> Option<Logical> {
-        let found = kept.revived(catalogs).await;
-        let counter = if found.is_some() { &self.hits } else { &self.misses };
-        counter.fetch_add(1, Ordering::Relaxed);
-        found
+        let found = kept.revived(catalogs).await?;
+        self.hits.fetch_add(1, Ordering::Relaxed);
+        Some(found)
     }
 
-    /// Keeps a plan that was made with `catalogs`, when it depends on nothing but its key and its
+    /// Counts a miss, and keeps the plan that was made with `catalogs` when it depends on nothing but
+    /// its key and its
     /// tables. `base`: the state that all sessions start with.
     pub(super) fn keep(
         &self,
@@ -174,6 +170,7 @@ impl PlanCache {
         catalogs: &StatementCatalogs,
         base: &SessionState,
     ) {
+        self.misses.fetch_add(1, Ordering::Relaxed);
         if let Ok(Some(kept)) = Kept::of(query, logical, catalogs, base) {
             self.plans.insert(key, Arc::new(kept));
         }
