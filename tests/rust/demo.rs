@@ -114,8 +114,7 @@ fn rows(answer: &Answer) -> Vec<Vec<String>> {
 }
 
 fn scan<'a>(answer: &'a Answer, source: &str, table: &str) -> &'a ScanReceipt {
-    let found =
-        answer.receipt.scans.iter().find(|s| s.source == source && s.table.ends_with(table));
+    let found = answer.receipt.scans.iter().find(|s| s.source == source && s.table.contains(table));
     found.unwrap_or_else(|| panic!("no scan of {source} {table} in {:?}", answer.receipt))
 }
 

@@ -108,7 +108,7 @@ async fn explain_shows_what_is_sent_and_why_the_rest_stays() {
         @r#"RemoteScan: source=bank, copy=primary, partitions=1, estimated_rows=~5, remote=[SELECT "id", "symbol" FROM "main"."trades" WHERE "symbol" = 'IBM' LIMIT 5]"#
     );
     let grouped = scans(&session, "SELECT symbol, count(*) FROM bank.trades GROUP BY symbol").await;
-    assert!(grouped.contains("the source cannot do aggregates"), "{grouped}");
+    assert!(grouped.contains("would not be cheaper at the source"), "{grouped}");
     session.set_option("pushdown", "none").expect("an option");
     insta::assert_snapshot!(
         scans(&session, "SELECT id FROM bank.trades WHERE symbol = 'IBM' LIMIT 5").await,
@@ -318,7 +318,7 @@ async fn a_statement_that_reads_too_much_is_stopped() {
     let bank = Bank::open();
     let session = bank.session();
     session.set_option("max_rows_read", "100").expect("an option");
-    let error = query(&session, "SELECT sum(qty) FROM bank.trades").await.expect_err("too much");
+    let error = query(&session, "SELECT qty FROM bank.trades").await.expect_err("too much");
     assert_eq!(error.code(), ErrorCode::BudgetExceeded);
     assert!(error.to_string().contains("'bank'") && error.to_string().contains("100"), "{error}");
     query(&session, "SELECT * FROM bank.trades WHERE id < 50").await.expect("little enough");

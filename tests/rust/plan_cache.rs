@@ -148,7 +148,7 @@ async fn what_a_session_sets_is_its_own() {
     utc.set_option("timezone", "+02:00").expect("a zone");
     assert_eq!(rows(&utc, sql, vec![]).await, rows(&oslo, sql, vec![]).await);
 
-    let place = "SELECT current_catalog()";
+    let place = "SELECT current_catalog";
     assert_eq!(rows(&utc, place, vec![]).await, ["synoptic"]);
     utc.set_catalog("bank").expect("a catalog");
     assert_eq!(rows(&utc, place, vec![]).await, ["bank"]);

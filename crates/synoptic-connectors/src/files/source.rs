@@ -92,7 +92,12 @@ pub struct FilesSnapshot {
     listings: Mutex<HashMap<String, Arc<OnceCell<Arc<Listing>>>>>,
 }
 
-impl Snapshot for FilesSnapshot {}
+impl Snapshot for FilesSnapshot {
+    /// The objects are listed when a scan is prepared, each as it was then.
+    fn is_fixed_by_planning(&self) -> bool {
+        true
+    }
+}
 
 impl FilesSnapshot {
     /// `snapshot` as one of `source`'s own.

@@ -321,6 +321,9 @@ impl Shared {
     /// As [`Shared::open`], but for the COPY itself.
     pub async fn pin(self: &Arc<Self>) -> Result<Pinned> {
         let pinned = async {
+            if let Some(begun) = self.begun.get() {
+                return Ok(begun.pinned.clone());
+            }
             let first = self.first_waiting();
             let Some((id, request)) = &first else { return Ok(Pinned::default()) };
             let begun = self.begun.get_or_try_init(|| self.begin((*id, request), true)).await?;

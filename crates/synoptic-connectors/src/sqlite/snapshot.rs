@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use synoptic_source::{ErrorKind, Result, Snapshot, SourceError, Statement};
+use async_trait::async_trait;
+use synoptic_source::{ErrorKind, Pinned, Result, Snapshot, SourceError, Statement};
 use synoptic_types::SourceName;
 use tokio::sync::{OnceCell, Semaphore, oneshot};
 
@@ -34,7 +35,14 @@ pub(super) struct SqliteSnapshot {
     scans: AtomicU64,
 }
 
-impl Snapshot for SqliteSnapshot {}
+#[async_trait]
+impl Snapshot for SqliteSnapshot {
+    /// Begins the read transaction and reads, which is what pins it.
+    async fn pin(&self) -> Result<Pinned> {
+        self.commands.get_or_try_init(|| self.start()).await?;
+        Ok(Pinned::default())
+    }
+}
 
 impl Drop for SqliteSnapshot {
     fn drop(&mut self) {
