@@ -8,3 +8,4 @@ mod join_keys;
 mod postgres;
 mod slt;
 mod sqlite;
+mod sqlite_cut;
