@@ -3,7 +3,7 @@
 use synoptic_types::Reason;
 
 use crate::costs::OperatorCosts;
-use crate::relation::OperatorKind;
+use crate::relation::{JoinKind, OperatorKind};
 
 /// How all scans of a statement come to see one state of the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +37,10 @@ pub struct Capabilities {
     /// The operators a [`crate::Relation`] for this source may have over its scans; empty when the
     /// source runs nothing but scans.
     pub operators: &'static [OperatorKind],
+    /// The aggregates among them, by DataFusion's names.
+    pub aggregates: &'static [&'static str],
+    /// The joins among them.
+    pub joins: &'static [JoinKind],
     /// What they cost there.
     pub costs: OperatorCosts,
     /// A LIMIT is applied at the source.

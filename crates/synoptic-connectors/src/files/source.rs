@@ -38,6 +38,8 @@ const CAPABILITIES: Capabilities = Capabilities {
     filters: FilterSupport::Pruning,
     functions: &[],
     operators: &[],
+    aggregates: &[],
+    joins: &[],
     costs: OperatorCosts::SERVER,
     limit: true,
     dynamic_filters: true,

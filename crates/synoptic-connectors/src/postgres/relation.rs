@@ -1,7 +1,7 @@
 //! Whole relations: joins, aggregates and the like in one COPY.
 
 use arrow::datatypes::DECIMAL128_MAX_PRECISION;
-use synoptic_source::{OperatorKind, Relation, Result, SourceError, TableDef};
+use synoptic_source::{JoinKind, OperatorKind, Relation, Result, SourceError, TableDef};
 use synoptic_types::Reason;
 
 use crate::sql::{Columns, POSTGRES, Rendered, Selected, Tables, render_relation};
@@ -20,6 +20,13 @@ pub(super) const OPERATORS: [OperatorKind; 6] = [
     OperatorKind::TopN,
     OperatorKind::Limit,
 ];
+
+/// The aggregates that some type's values have here as in the engine.
+pub(super) const AGGREGATES: [&str; 7] =
+    ["count", "sum", "avg", "min", "max", "bool_and", "bool_or"];
+
+pub(super) const JOINS: [JoinKind; 4] =
+    [JoinKind::Inner, JoinKind::Left, JoinKind::Semi, JoinKind::Anti];
 
 /// A relation as SQL, or why it stays in the engine.
 pub(super) fn render(relation: &Relation) -> std::result::Result<Rendered, Reason> {

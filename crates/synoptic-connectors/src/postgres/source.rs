@@ -21,7 +21,7 @@ use super::discover::{PgTable, describe_sql, stamp_sql, table_def, table_info, t
 use super::options::Options;
 use super::pool::Pool;
 use super::ranges::Ranges;
-use super::relation::{self, OPERATORS, render};
+use super::relation::{self, AGGREGATES, JOINS, OPERATORS, render};
 use super::request::{comment, request};
 use super::scan::{PostgresScan, ScanPlan, shared};
 use super::snapshot::{PgSnapshot, Shared};
@@ -53,6 +53,8 @@ impl PostgresSource {
                 filters: FilterSupport::Exact,
                 functions: POSTGRES.functions(),
                 operators: &OPERATORS,
+                aggregates: &AGGREGATES,
+                joins: &JOINS,
                 costs: OperatorCosts::SERVER,
                 limit: true,
                 dynamic_filters: true,

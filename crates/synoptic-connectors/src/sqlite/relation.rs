@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use synoptic_source::{
-    Fragment, Operator, OperatorCosts, OperatorKind, Relation, Result, SourceError, TableDef,
+    Fragment, JoinKind, Operator, OperatorCosts, OperatorKind, Relation, Result, SourceError,
+    TableDef,
 };
 use synoptic_types::{Reason, SourceName};
 
@@ -34,6 +35,12 @@ pub(super) const OPERATORS: [OperatorKind; 6] = [
     OperatorKind::TopN,
     OperatorKind::Limit,
 ];
+
+/// The aggregates that some type's values have here as in the engine.
+pub(super) const AGGREGATES: [&str; 4] = ["count", "sum", "min", "max"];
+
+pub(super) const JOINS: [JoinKind; 4] =
+    [JoinKind::Inner, JoinKind::Left, JoinKind::Semi, JoinKind::Anti];
 
 /// Measured with SQLite 3.40 on 1,000,000 rows in memory: counting takes 0.015 µs a row, adding up
 /// 0.05, groups 0.2 to 0.26 (it sorts), the first few 0.06, a join by a key of the table 0.16 and by

@@ -19,7 +19,7 @@ use super::discover::{self, Detail, SCHEMA};
 use super::filter;
 use super::meta::Meta;
 use super::options::Options;
-use super::relation::{self, COSTS, OPERATORS};
+use super::relation::{self, AGGREGATES, COSTS, JOINS, OPERATORS};
 use super::scan::SqliteScan;
 use super::select::select;
 use super::snapshot::{Shared, SqliteSnapshot};
@@ -46,6 +46,8 @@ impl SqliteSource {
             filters: FilterSupport::Exact,
             functions: SQLITE.functions(),
             operators: &OPERATORS,
+            aggregates: &AGGREGATES,
+            joins: &JOINS,
             costs: COSTS,
             limit: true,
             dynamic_filters: true,

@@ -4,18 +4,22 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::Statistics;
 use datafusion::common::stats::Precision;
 use datafusion::logical_expr::{Expr, ident, lit};
 use futures::StreamExt;
-use synoptic_types::TableName;
+use synoptic_types::{Reason, TableName};
 
 use super::data::{self, DOOMED, EDGES, LONG, LONG_ROWS, NAMES};
 use super::harness::{Scan, as_planned, difference, filtered, read, read_all, rows, statement};
+use super::relations::{AGGREGATES, About, Candidate, Candidates, JOINS, shown};
 use super::{Created, Fixture, Outcome, TestTable, filters};
-use crate::{ErrorKind, Fragment, Pushdown, Source, TableDef};
+use crate::{
+    Capabilities, ErrorKind, Fragment, Operator, OperatorKind, Pushdown, Relation, Source, TableDef,
+};
 
 /// How soon work at the source must have ended after its stream was dropped.
 const CANCEL_WITHIN: Duration = Duration::from_secs(1);
@@ -73,6 +77,7 @@ impl Suite<'_> {
             partitions_make_a_whole,
             statistics_are_sane,
             capabilities_are_true,
+            relations_are_right,
             open_is_lazy,
             a_dropped_stream_stops,
             foreign_and_wrong_calls,
@@ -141,7 +146,7 @@ impl Suite<'_> {
             for (field, want) in table.batch.schema().fields().iter().zip(table.batch.columns()) {
                 let pair = |batch: &RecordBatch, column: &Arc<dyn Array>| {
                     let id = Arc::clone(batch.column_by_name("id")?);
-                    let id = cast(&id, &arrow::datatypes::DataType::Int64).ok()?;
+                    let id = cast(&id, &DataType::Int64).ok()?;
                     let column = cast(column, want.data_type()).ok()?;
                     RecordBatch::try_from_iter_with_nullable([
                         ("id", id, true),
@@ -374,6 +379,94 @@ impl Suite<'_> {
         cases
     }
 
+    /// Every operator over hostile rows: what is declared is right, and what is not is refused.
+    async fn relations_are_right(&self) -> Cases {
+        let mut cases = Cases::default();
+        let capabilities = self.source().capabilities().clone();
+        let Some((def, whole)) = self.whole(EDGES, &mut cases).await else { return cases };
+        let nothing = as_planned(&whole, ident("id").lt(lit(0_i64))).await.into_iter().next();
+        let nothing =
+            nothing.filter(|filter| self.source().pushdown(&def, filter) == Pushdown::Exact);
+        let candidates = Candidates { def: &def, whole: &whole }.all(nothing);
+        let Some(candidates) = cases.value(candidates, "plan the relations") else { return cases };
+        let mut accepted = Vec::new();
+        for candidate in candidates {
+            let relation = &candidate.relation;
+            match self.supports(relation) {
+                Err(reason) => {
+                    let said = !reason.to_string().trim().is_empty();
+                    cases.case(said, || format!("{}: no reason", shown(relation)));
+                    // Handed over all the same, it is an error and not some other answer.
+                    let refused = Scan::relation(self.source(), relation).await.is_err();
+                    cases.case(refused, || {
+                        format!("{}: prepared, but refused as: {reason}", shown(relation))
+                    });
+                }
+                Ok(()) => {
+                    cases.case(declares(&capabilities, candidate.about), || {
+                        format!("{}: supported, but not declared", shown(relation))
+                    });
+                    self.ask_relation(&candidate, &whole, &mut cases).await;
+                    let about = match candidate.about {
+                        About::Limit(_) => About::Limit(0),
+                        about => about,
+                    };
+                    if !accepted.contains(&about) {
+                        accepted.push(about);
+                    }
+                }
+            }
+        }
+        let all = [About::Filter, About::Project, About::TopN, About::Limit(0)].into_iter();
+        let all = all.chain(AGGREGATES.map(About::Aggregate)).chain(JOINS.map(About::Join));
+        for about in all.filter(|about| declares(&capabilities, *about)) {
+            cases.case(accepted.contains(&about), || {
+                format!("{about:?} is declared and none was supported")
+            });
+        }
+        cases
+    }
+
+    /// Whether the source runs all of `relation`, asked from its leaves up.
+    fn supports(&self, relation: &Relation) -> Result<(), Reason> {
+        for input in relation.inputs() {
+            if !matches!(input.operator, Operator::Scan(_)) {
+                self.supports(input)?;
+            }
+        }
+        self.source().supports(relation)
+    }
+
+    async fn ask_relation(&self, candidate: &Candidate, whole: &RecordBatch, cases: &mut Cases) {
+        let relation = &candidate.relation;
+        let scan = Scan::relation(self.source(), relation).await;
+        let Some(scan) = cases.value(scan, &shown(relation)) else { return };
+        let (got, want) = (scan.read().await, candidate.expected().await);
+        let got = match (got, &want) {
+            // What fails here fails there too.
+            (got, Err(_)) => return cases.case(got.is_err(), || shown(relation)),
+            // A sum of 64 bits that leaves their range is an error and never another number.
+            (Err(e), _) if e.kind() == ErrorKind::Data && adds_up_far(relation, whole) => return,
+            (got, Ok(_)) => cases.value(got, &shown(relation)),
+        };
+        let (Some(got), Ok(want)) = (got, want) else { return };
+        let schema = got.schema() == relation.schema;
+        cases.case(schema, || format!("{}: schema {:?}", shown(relation), got.schema()));
+        let About::Limit(fetch) = candidate.about else {
+            let differ = difference(&got, &want);
+            cases.case(differ.is_none(), || {
+                let differ = differ.unwrap_or_default();
+                let text = scan.prepared.remote_text();
+                format!("{}: {differ}: {text}\n{got:?}\n{want:?}", shown(relation))
+            });
+            return;
+        };
+        let all: BTreeSet<_> = rows(&want).into_iter().collect();
+        let kept = rows(&got);
+        let right = kept.len() == fetch.min(all.len()) && kept.iter().all(|row| all.contains(row));
+        cases.case(right, || format!("{}: {} rows", shown(relation), kept.len()));
+    }
+
     async fn open_is_lazy(&self) -> Cases {
         let mut cases = Cases::default();
         let Some(def) = self.table(LONG, &mut cases).await else { return cases };
@@ -546,6 +639,38 @@ impl Suite<'_> {
         cases.case(described.is_some_and(|d| d.is_none()), || "a dropped table exists".to_owned());
         cases
     }
+}
+
+/// Whether a source says that it does such a thing.
+fn declares(capabilities: &Capabilities, about: About) -> bool {
+    let operator = |kind| capabilities.operators.contains(&kind);
+    match about {
+        About::Filter => operator(OperatorKind::Filter),
+        About::Project => operator(OperatorKind::Project),
+        About::TopN => operator(OperatorKind::TopN),
+        About::Limit(_) => operator(OperatorKind::Limit),
+        About::Aggregate(function) => {
+            operator(OperatorKind::Aggregate) && capabilities.aggregates.contains(&function)
+        }
+        About::Join(kind) => operator(OperatorKind::Join) && capabilities.joins.contains(&kind),
+    }
+}
+
+/// Whether a relation adds up integers next to the ends of 64 bits.
+fn adds_up_far(relation: &Relation, whole: &RecordBatch) -> bool {
+    let Operator::Aggregate { aggregates, .. } = &relation.operator else { return false };
+    let far = |index: usize| match whole.columns().get(index) {
+        // Decimals without a digit to spare.
+        Some(values) if matches!(values.data_type(), DataType::Decimal128(38, _)) => true,
+        Some(values) => cast(values, &DataType::Int64).is_ok_and(|values| {
+            values.as_primitive::<Int64Type>().iter().flatten().any(|v| v.unsigned_abs() > 1 << 60)
+        }),
+        None => false,
+    };
+    aggregates.iter().filter(|call| call.function == "sum").any(|call| {
+        let columns = call.args.iter().flat_map(Expr::column_refs);
+        columns.filter_map(|column| Relation::index_of(&column.name)).any(far)
+    })
 }
 
 /// Nothing is called exact that is not, and no sum is, because a join would pass it on.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::row::{OwnedRow, RowConverter, SortField};
+use datafusion::common::Statistics;
 use datafusion::common::cast::as_boolean_array;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, Result as DfResult};
@@ -18,8 +19,8 @@ use futures::TryStreamExt;
 use synoptic_types::QueryId;
 
 use crate::{
-    BatchStream, Fragment, PrepareOptions, PreparedScan, Result, ScanContext, ScanCounters,
-    Snapshot, Source, Statement, TableDef,
+    BatchStream, Fragment, PrepareOptions, PreparedScan, Relation, Result, ScanContext,
+    ScanCounters, Snapshot, Source, Statement, TableDef,
 };
 
 /// A statement of the suite.
@@ -50,6 +51,15 @@ impl Scan {
     ) -> Result<Self> {
         let options = PrepareOptions { target_partitions: partitions, batch_size: 1024 };
         let prepared = source.prepare(fragment, &snapshot, &options).await?;
+        Ok(Self { prepared, snapshot, counters: Arc::default() })
+    }
+
+    /// Prepares `relation` in a statement of its own.
+    pub async fn relation(source: &dyn Source, relation: &Relation) -> Result<Self> {
+        let snapshot = source.begin(&statement());
+        let options = PrepareOptions { target_partitions: 2, batch_size: 1024 };
+        let unknown = Statistics::new_unknown(&relation.schema);
+        let prepared = source.prepare_relation(relation, unknown, &snapshot, &options).await?;
         Ok(Self { prepared, snapshot, counters: Arc::default() })
     }
 

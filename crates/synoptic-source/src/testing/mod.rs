@@ -2,13 +2,15 @@
 //!
 //! A connector's test gives a [`Fixture`] that fills a fresh backend with the suite's tables, and
 //! calls [`conformance`]. What a source *declares* selects what is asked of it: a filter it calls
-//! exact must keep exactly the rows DataFusion keeps, one it calls inexact a superset of them. The
+//! exact must keep exactly the rows DataFusion keeps, one it calls inexact a superset of them; an
+//! operator it supports must yield DataFusion's rows, and one it does not is refused with a reason. The
 //! [`Report`] names every check, how many cases it had, and every case that failed.
 
 mod checks;
 mod data;
 mod filters;
 mod harness;
+mod relations;
 
 use std::any::Any;
 use std::collections::HashMap;
