@@ -26,7 +26,10 @@ use crate::cut::{CutPolicy, Planner};
 use crate::error::{Error, Result};
 use crate::metadata::TableEntry;
 use crate::query::{CancelOutcome, QueryInfo};
-use crate::session::{CheckedConstants, FloatConditions, FloatOperators, Session, checked_sum};
+use crate::session::{
+    CheckedConstants, FloatConditions, FloatOperators, JoinTypes, Session, checked_sum,
+    ordered_extremes,
+};
 
 use memory::SharingPool;
 pub(crate) use registry::Registry;
@@ -299,6 +302,7 @@ fn base_state(config: &EngineConfig, runtime: &Arc<RuntimeEnv>) -> SessionState 
     rules.insert(0, Arc::new(FloatConditions));
     let mut optimizations = Optimizer::new().rules;
     optimizations.insert(0, Arc::new(CheckedConstants));
+    optimizations.push(Arc::new(JoinTypes));
     let mut builder = SessionStateBuilder::new()
         .with_config(session)
         .with_runtime_env(Arc::clone(runtime))
@@ -311,6 +315,7 @@ fn base_state(config: &EngineConfig, runtime: &Arc<RuntimeEnv>) -> SessionState 
     }
     if let Some(functions) = builder.aggregate_functions() {
         functions.push(checked_sum());
+        functions.extend(ordered_extremes());
     }
     builder.build()
 }

@@ -1,7 +1,9 @@
 //! A session: options, and the place where unqualified names are looked up.
 
+mod extremes;
 mod floats;
 mod functions;
+mod join_types;
 mod overflow;
 mod plan;
 pub(crate) mod settings;
@@ -15,7 +17,9 @@ use datafusion::execution::session_state::SessionState;
 use parking_lot::Mutex;
 use synoptic_types::{ErrorCode, OptionError, QueryOptions};
 
+pub(crate) use extremes::ordered_extremes;
 pub(crate) use floats::{FloatConditions, FloatOperators};
+pub(crate) use join_types::JoinTypes;
 pub(crate) use overflow::CheckedConstants;
 pub(crate) use sum::checked_sum;
 
