@@ -70,7 +70,7 @@ impl<'a> Generator<'a> {
     /// One SELECT, whose items are of `kinds` when they are given.
     fn select(&mut self, depth: usize, kinds: Option<&[Kind]>) -> Query {
         let (sources, scope) = self.from(depth);
-        let filters = *self.rng.pick(&[0, 1, 1, 2]);
+        let filters = *self.rng.pick(&[0, 0, 1, 1, 1, 2]);
         let filters = (0..filters).map(|_| self.condition(&scope, 2)).collect();
         let mut query = Query { sources, filters, ..Query::default() };
         if self.rng.chance(45) {
@@ -278,13 +278,15 @@ impl<'a> Generator<'a> {
                 let size = 1 + self.rng.below(4);
                 let mut kids = vec![of];
                 for _ in 0..size {
-                    kids.push(self.constant(kind, true));
+                    let null = Expr::leaf(kind, "NULL");
+                    let item = if self.rng.chance(8) { null } else { self.near(&kids[0]) };
+                    kids.push(item);
                 }
                 let marks = vec!["$"; size].join(", ");
                 node(&format!("($ {not}IN ({marks}))"), kids)
             }
             3 => {
-                let (low, high) = (self.constant(kind, false), self.constant(kind, false));
+                let (low, high) = (self.near(&of), self.near(&of));
                 node(&format!("($ {not}BETWEEN $ AND $)"), vec![of, low, high])
             }
             4 | 10 if kind == Kind::Text => {
@@ -303,17 +305,17 @@ impl<'a> Generator<'a> {
                 let (a, b) = if matches!(other.kind, Kind::Decimal | Kind::Float) {
                     (of, other)
                 } else {
-                    let constant = self.constant(Kind::Int, false);
+                    let constant = self.constant(Kind::Int);
                     (of, constant)
                 };
                 node("($ >= $)", vec![a, b])
             }
             8 if kind == Kind::Date => {
-                let other = self.constant(Kind::Timestamp, false);
+                let other = self.constant(Kind::Timestamp);
                 node("($ < $)", vec![of, other])
             }
             _ => {
-                let constant = self.constant(kind, false);
+                let constant = self.near(&of);
                 let pattern = *self.rng.pick(&COMPARISONS);
                 node(&format!("({pattern})"), vec![of, constant])
             }
@@ -356,11 +358,15 @@ impl<'a> Generator<'a> {
         }
     }
 
-    fn constant(&mut self, kind: Kind, nulls: bool) -> Expr {
-        if nulls && self.rng.chance(8) {
-            return Expr::leaf(kind, "NULL");
-        }
-        Expr::leaf(kind, literal(self.rng, kind))
+    fn constant(&mut self, kind: Kind) -> Expr {
+        Expr::leaf(kind, literal(self.rng, kind, ""))
+    }
+
+    /// A constant to compare `of` with.
+    fn near(&mut self, of: &Expr) -> Expr {
+        let sql = of.sql();
+        let column = sql.rsplit('.').next().unwrap_or_default();
+        Expr::leaf(of.kind, literal(self.rng, of.kind, column))
     }
 
     fn column(&mut self, scope: &Scope) -> Expr {
@@ -373,7 +379,7 @@ impl<'a> Generator<'a> {
     /// A column of the kind, or a constant when there is none.
     fn column_of(&mut self, scope: &Scope, kind: Kind) -> Expr {
         let found = scope.of(kind);
-        if found.is_empty() { self.constant(kind, false) } else { (*self.rng.pick(&found)).clone() }
+        if found.is_empty() { self.constant(kind) } else { (*self.rng.pick(&found)).clone() }
     }
 
     fn value(&mut self, scope: &Scope, kind: Kind, depth: usize) -> Expr {
@@ -392,7 +398,7 @@ impl<'a> Generator<'a> {
                 return Expr::node(kind, "coalesce($, $)", vec![a, b]);
             }
             2 => {
-                let (a, b) = (sub(self, kind), self.constant(kind, false));
+                let (a, b) = (sub(self, kind), self.constant(kind));
                 return Expr::node(kind, "nullif($, $)", vec![a, b]);
             }
             _ => {}
@@ -420,7 +426,6 @@ impl<'a> Generator<'a> {
                 ("(- $)", &[Kind::Decimal]),
                 ("abs($)", &[Kind::Decimal]),
                 ("CAST($ AS DECIMAL(30,3))", &[Kind::Int]),
-                ("round($, 1)", &[Kind::Decimal]),
                 ("($ * $)", &[Kind::Decimal, Kind::Int]),
             ]),
             Kind::Float => *self.rng.pick::<(&str, &[Kind])>(&[

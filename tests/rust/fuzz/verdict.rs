@@ -44,6 +44,8 @@ pub fn judge(answers: &[(&'static str, Answer)], ordered: bool) -> Verdict {
         let difference = match (off, answer) {
             (Ok(off), Ok(other)) if rows(off) != rows(other) => Difference::Rows(name),
             (Ok(_), Ok(_)) => continue,
+            // Its tables filter nothing: plain DataFusion evaluates on rows that no source delivers.
+            (Ok(_), Err((_, text))) if plain && is_evaluation(text) => continue,
             (Ok(_), Err(_)) => Difference::Fails(name),
             // What overflows is an error here and wraps around in plain DataFusion; a source that
             // filters first does not evaluate what it leaves out.
@@ -59,4 +61,11 @@ pub fn judge(answers: &[(&'static str, Answer)], ordered: bool) -> Verdict {
         Ok(_) => Verdict::Rows,
         Err((_, text)) => Verdict::Error(text.clone()),
     }
+}
+
+/// Whether the error is that of a value and not of the plan. Plain DataFusion has no codes.
+fn is_evaluation(text: &str) -> bool {
+    ["Cannot cast value", "Cannot cast Timestamp", "Cannot cast Date32", "verflow", "out of range"]
+        .iter()
+        .any(|part| text.contains(part))
 }

@@ -254,14 +254,19 @@ fn copied(c: &Column) -> Column {
 }
 
 fn table(rng: &mut Rng, at: usize, sqlite: bool) -> Table {
-    let id = Column { name: "id".to_owned(), kind: "integer".to_owned(), not_null: true };
+    // SQLite has integers and floating-point numbers of one width.
+    let kind = |kind: &str| match kind {
+        "integer" | "smallint" if sqlite => "bigint".to_owned(),
+        other => other.to_owned(),
+    };
+    let id = Column { name: "id".to_owned(), kind: kind("integer"), not_null: true };
     let mut columns = vec![id];
     let mut chosen = Vec::new();
-    for template in TEMPLATES {
+    for template in TEMPLATES.iter().filter(|t| !(sqlite && t.kind == "real")) {
         // Something to join by is in every table.
         if template.name == "a" || rng.chance(60) {
             let not_null = rng.chance(15);
-            let (name, kind) = (template.name.to_owned(), template.kind.to_owned());
+            let (name, kind) = (template.name.to_owned(), kind(template.kind));
             columns.push(Column { name, kind, not_null });
             chosen.push((template, not_null));
         }
@@ -270,7 +275,9 @@ fn table(rng: &mut Rng, at: usize, sqlite: bool) -> Table {
     let rows = (1..=size).map(|id: i32| {
         let cells = chosen.iter().map(|(template, not_null)| {
             let value = *rng.pick(template.values);
-            let impossible = sqlite && value == "NaN";
+            // Nor a negative zero, nor a decimal of more digits than a double has.
+            let impossible = sqlite
+                && (matches!(value, "NaN" | "-0") || value.len() > 30 && template.name == "w");
             let null = !not_null && rng.chance(20);
             let value = if impossible { template.values[0] } else { value };
             (!null).then(|| value.to_owned())
@@ -291,14 +298,16 @@ pub fn kind_of(column: &str) -> Kind {
 }
 
 /// A value that columns of the kind may have, as a literal that has the same type everywhere.
-pub fn literal(rng: &mut Rng, kind: Kind) -> String {
+/// `near`: mostly one that the column of this name may have.
+pub fn literal(rng: &mut Rng, kind: Kind, near: &str) -> String {
+    let own = TEMPLATES.iter().find(|t| t.name == near && t.is == kind);
     let of: Vec<_> = TEMPLATES.iter().filter(|t| t.is == kind).collect();
-    let template = *rng.pick(&of);
+    let template = own.filter(|_| rng.chance(75)).unwrap_or(*rng.pick(&of));
     let value = *rng.pick(template.values);
     match kind {
         Kind::Int if value == "-9223372036854775808" => "-9223372036854775807".to_owned(),
         // With a point it is a decimal, and never more digits than a decimal has.
-        Kind::Decimal if rng.chance(30) => (*rng.pick(&["0.5", "1.005", "-1.5", "2.0"])).to_owned(),
+        Kind::Decimal if rng.chance(20) => (*rng.pick(&["0.5", "1.005", "-1.5", "2.0"])).to_owned(),
         Kind::Int | Kind::Bool => value.to_owned(),
         Kind::Decimal => format!("CAST('{value}' AS DECIMAL(38,10))"),
         Kind::Float => format!("CAST('{value}' AS DOUBLE)"),

@@ -30,8 +30,8 @@ use crate::error::{Error, Result};
 use crate::metadata::TableEntry;
 use crate::query::{CancelOutcome, QueryInfo};
 use crate::session::{
-    CheckedConstants, FloatConditions, FloatOperators, PlanCache, PlanCacheStats, Session,
-    checked_sum,
+    CheckedConstants, FloatConditions, FloatOperators, JoinTypes, PlanCache, PlanCacheStats,
+    Session, checked_sum, ordered_extremes,
 };
 
 pub use counters::{CopyCount, Counters};
@@ -355,6 +355,7 @@ fn base_state(config: &EngineConfig, runtime: &Arc<RuntimeEnv>) -> SessionState 
     rules.insert(0, Arc::new(FloatConditions));
     let mut optimizations = Optimizer::new().rules;
     optimizations.insert(0, Arc::new(CheckedConstants));
+    optimizations.push(Arc::new(JoinTypes));
     let mut builder = SessionStateBuilder::new()
         .with_config(session)
         .with_runtime_env(Arc::clone(runtime))
@@ -367,6 +368,7 @@ fn base_state(config: &EngineConfig, runtime: &Arc<RuntimeEnv>) -> SessionState 
     }
     if let Some(functions) = builder.aggregate_functions() {
         functions.push(checked_sum());
+        functions.extend(ordered_extremes());
     }
     builder.build()
 }

@@ -1,7 +1,9 @@
 //! A session: options, and the place where unqualified names are looked up.
 
+mod extremes;
 mod floats;
 mod functions;
+mod join_types;
 mod overflow;
 mod plan;
 mod plan_cache;
@@ -17,7 +19,9 @@ use parking_lot::Mutex;
 use synoptic_freshness::Token;
 use synoptic_types::{ErrorCode, OptionError, QueryOptions};
 
+pub(crate) use extremes::ordered_extremes;
 pub(crate) use floats::{FloatConditions, FloatOperators};
+pub(crate) use join_types::JoinTypes;
 pub(crate) use overflow::CheckedConstants;
 pub(crate) use plan::{Planned, Replanning};
 pub(crate) use plan_cache::PlanCache;

@@ -1,24 +1,30 @@
-//! Integer `+`, `-`, `*` and negation that fail when the result does not fit, as in PostgreSQL.
+//! `+`, `-`, `*` and negation of integers, and `+`, `-`, `*` and `/` of decimals, that fail when the
+//! result does not fit, as in PostgreSQL.
 //!
-//! DataFusion's operators wrap around: `9223372036854775807 + 1` would be a negative number. They
-//! are replaced by functions with the same text and type, at two moments. Before each round of
-//! optimisation those over constants, so that folding them fails too; after optimisation the rest,
-//! so that the optimizer and the sources still see operators. Conditions that a source applies stay
+//! DataFusion's operators wrap around: `9223372036854775807 + 1` would be a negative number; and a
+//! decimal of 38 digits gets a 39th, which is then shown as another number. They are replaced by
+//! functions with the same text and type, at two moments. Before each round of optimisation those
+//! over constants, so that folding them fails too; after optimisation the rest, so that the
+//! optimizer and the sources still see operators. Conditions that a source applies stay
 //! operators: connectors send only arithmetic that cannot overflow, or that fails at the source.
 
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{ArrayRef, Datum};
+use arrow::array::{Array, ArrayRef, AsArray, Datum, new_empty_array};
 use arrow::compute::kernels::numeric;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{
+    DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType, Decimal128Type, Decimal256Type,
+    Field, FieldRef,
+};
 use arrow::error::ArrowError;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    BinaryExpr, ColumnarValue, Expr, ExprSchemable, LogicalPlan, Operator, ScalarFunctionArgs,
-    ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    BinaryExpr, ColumnarValue, Expr, ExprSchemable, LogicalPlan, Operator, ReturnFieldArgs,
+    ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
@@ -66,11 +72,15 @@ fn replace(plan: LogicalPlan, which: Replaced) -> Result<Transformed<LogicalPlan
     if let LogicalPlan::TableScan(scan) = &plan {
         schema.merge(&scan.projected_schema);
     }
+    // An aggregate is called after the text of its FILTER, which does not ask the function.
+    let names = NamePreserver::new(&plan);
     plan.map_expressions(|expr| {
-        expr.transform_up(|expr| {
+        let name = names.save(&expr);
+        let changed = expr.transform_up(|expr| {
             let wanted = which == Replaced::All || is_constant(&expr);
             Ok(if wanted { replaced(expr, &schema) } else { Transformed::no(expr) })
-        })
+        })?;
+        Ok(changed.update_data(|expr| name.restore(expr)))
     })
 }
 
@@ -98,7 +108,10 @@ fn replaced(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
     match expr {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => match Checked::of(op) {
             // Other types are checked already, or cannot overflow.
-            Some(function) if is_integer(&left) && is_integer(&right) => {
+            Some(function)
+                if is_integer(&left) && is_integer(&right) && function != Checked::Divide
+                    || function.fills_decimals(&left, &right, schema) =>
+            {
                 Transformed::yes(function.call(vec![*left, *right]))
             }
             _ => Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })),
@@ -115,6 +128,8 @@ enum Checked {
     Add,
     Subtract,
     Multiply,
+    /// Of decimals: integers fail by themselves.
+    Divide,
     Negate,
 }
 
@@ -124,8 +139,28 @@ impl Checked {
             Operator::Plus => Some(Self::Add),
             Operator::Minus => Some(Self::Subtract),
             Operator::Multiply => Some(Self::Multiply),
+            Operator::Divide => Some(Self::Divide),
             _ => None,
         }
+    }
+
+    /// Whether the result is a decimal of as many digits as there can be, so that one more digit
+    /// would not have grown the type.
+    fn fills_decimals(self, left: &Expr, right: &Expr, schema: &DFSchema) -> bool {
+        let types = [left, right].map(|side| side.get_type(schema));
+        let [Ok(left), Ok(right)] = types else { return false };
+        match self.result_type(&[left, right]) {
+            Ok(DataType::Decimal128(digits, _)) => digits == DECIMAL128_MAX_PRECISION,
+            Ok(DataType::Decimal256(digits, _)) => digits == DECIMAL256_MAX_PRECISION,
+            _ => false,
+        }
+    }
+
+    /// The type of the result for operands of these types: that of the operator.
+    fn result_type(self, types: &[DataType]) -> Result<DataType> {
+        let empty: Vec<ArrayRef> = types.iter().map(new_empty_array).collect();
+        let datums: Vec<&dyn Datum> = empty.iter().map(|array| array as &dyn Datum).collect();
+        Ok(self.compute(&datums)?.data_type().clone())
     }
 
     /// The operator it stands for, over the same operands.
@@ -142,14 +177,15 @@ impl Checked {
             (Self::Add, _) => binary(Operator::Plus),
             (Self::Subtract, _) => binary(Operator::Minus),
             (Self::Multiply, _) => binary(Operator::Multiply),
+            (Self::Divide, _) => binary(Operator::Divide),
             (Self::Negate, [operand]) => Some(Expr::Negative(Box::new(operand.clone()))),
             (Self::Negate, _) => None,
         }
     }
 
     fn call(self, args: Vec<Expr>) -> Expr {
-        static FUNCTIONS: LazyLock<[Arc<ScalarUDF>; 4]> = LazyLock::new(|| {
-            [Checked::Add, Checked::Subtract, Checked::Multiply, Checked::Negate]
+        static FUNCTIONS: LazyLock<[Arc<ScalarUDF>; 5]> = LazyLock::new(|| {
+            [Checked::Add, Checked::Subtract, Checked::Multiply, Checked::Divide, Checked::Negate]
                 .map(|function| Arc::new(ScalarUDF::from(CheckedFunction::new(function))))
         });
         let function = Arc::clone(&FUNCTIONS[self as usize]);
@@ -157,15 +193,27 @@ impl Checked {
     }
 
     fn compute(self, args: &[&dyn Datum]) -> Result<ArrayRef, ArrowError> {
-        match (self, args) {
+        let result = match (self, args) {
             (Self::Add, [left, right]) => numeric::add(*left, *right),
             (Self::Subtract, [left, right]) => numeric::sub(*left, *right),
             (Self::Multiply, [left, right]) => numeric::mul(*left, *right),
+            (Self::Divide, [left, right]) => numeric::div(*left, *right),
             (Self::Negate, [operand]) => numeric::neg(operand.get().0),
             _ => {
                 Err(ArrowError::InvalidArgumentError(format!("{self:?} of {} values", args.len())))
             }
+        }?;
+        // The kernels look at 128 or 256 bits, not at the digits.
+        match result.data_type() {
+            DataType::Decimal128(digits, _) => {
+                result.as_primitive::<Decimal128Type>().validate_decimal_precision(*digits)?;
+            }
+            DataType::Decimal256(digits, _) => {
+                result.as_primitive::<Decimal256Type>().validate_decimal_precision(*digits)?;
+            }
+            _ => {}
         }
+        Ok(result)
     }
 }
 
@@ -188,6 +236,7 @@ impl ScalarUDFImpl for CheckedFunction {
             Checked::Add => "checked_add",
             Checked::Subtract => "checked_subtract",
             Checked::Multiply => "checked_multiply",
+            Checked::Divide => "checked_divide",
             Checked::Negate => "checked_negate",
         }
     }
@@ -208,7 +257,15 @@ impl ScalarUDFImpl for CheckedFunction {
     }
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        Ok(types.first().cloned().unwrap_or(DataType::Null))
+        self.function.result_type(types)
+    }
+
+    /// NULL only from a NULL, as the operator says: the schema of the plan around it is not made
+    /// again when the operator is replaced.
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        let types: Vec<_> = args.arg_fields.iter().map(|field| field.data_type().clone()).collect();
+        let nullable = args.arg_fields.iter().any(|field| field.is_nullable());
+        Ok(Arc::new(Field::new(self.name(), self.return_type(&types)?, nullable)))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
