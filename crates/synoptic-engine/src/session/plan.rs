@@ -30,7 +30,7 @@ use crate::catalog::StatementCatalogs;
 use crate::cut::cut;
 use crate::engine::hints;
 use crate::error::{Error, Result, timed_out};
-use crate::exec::{knowing_joins, replaying_recursions, yielding_joins};
+use crate::exec::{keeping_first_rows, knowing_joins, replaying_recursions, yielding_joins};
 use crate::freshness::{MAX_ATTEMPTS, Wanted, ask_again, choose_copies};
 use crate::query::{Description, PlannedQuery, QueryRecord, Request, Work, with_deep_stack};
 use crate::scope::Scope;
@@ -274,6 +274,7 @@ impl Session {
         // What stays here, after the sources have had their part.
         let plan = checked(plan)?;
         let physical = state.query_planner().create_physical_plan(&plan, &*state).await?;
+        let physical = keeping_first_rows(physical)?;
         let physical = replaying_recursions(physical)?;
         knowing_joins(&physical)?;
         let physical = yielding_joins(physical)?;
