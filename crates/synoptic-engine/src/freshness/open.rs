@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures::future::join_all;
-use synoptic_freshness::{Choice, Guard, Opened, ReadStart, Settled, opened, recheck, settle};
+use synoptic_freshness::{
+    Choice, CopyReason, Guard, Opened, ReadStart, Settled, opened, recheck, settle,
+};
 use synoptic_source::{Pinned, Snapshot, SourceError};
 use synoptic_types::{CopyKind, ErrorCode, Moment, SourceName};
 
@@ -91,8 +93,12 @@ pub(crate) async fn open(
                 all.push(opened(guarded, pinned.after.position, engine.now()));
             }
             Guard::Again(again) => {
+                let code = match again.reason {
+                    CopyReason::Skewed { .. } => ErrorCode::SkewExceeded,
+                    _ => ErrorCode::FreshnessUnmet,
+                };
                 return Ok(Opening::Again(Error::new(
-                    ErrorCode::FreshnessUnmet,
+                    code,
                     format!("source '{}': copy '{}' {}", choice.source, again.copy, again.reason),
                 )));
             }
