@@ -164,10 +164,10 @@ SELECT * FROM bank.accounts FOR SYSTEM_TIME AS OF TIMESTAMP '2026-01-01 00:00:00
 SELECT * FROM bank.accounts FOR SYSTEM_TIME AS OF TIMESTAMP '2026-11-23T16:00:00Z' AS a
 SELECT * FROM lake.prices VERSION AS OF 3
 SELECT * FROM lake.prices TIMESTAMP AS OF '2026-01-01'
-SELECT * FROM bank.accounts WITH (max_staleness = '5s')
+SELECT * FROM bank.accounts WITH (max_rows_read = '5')
 SELECT * FROM bank.accounts WITH (copy = 'standby1') AS a
 SELECT * FROM bank.accounts WITH (NOLOCK)
-SELECT * FROM bank.accounts a JOIN bank.trades t WITH (on_unmet = 'stale') ON t.account_id = a.id
+SELECT * FROM bank.accounts a JOIN bank.trades t WITH (on_unmet = 'never') ON t.account_id = a.id
 SELECT * FROM (SELECT * FROM bank.accounts WITH (nolock)) s
 SELECT (SELECT max(id) FROM bank.accounts WITH (nolock))
 SELECT 1 WHERE EXISTS (SELECT 1 FROM bank.accounts FOR UPDATE)
@@ -255,7 +255,7 @@ OPTIONS = [
     ("SET synoptic.max_staleness = 'soon'", "INVALID_OPTION"), ("SET synoptic.statement_timeout = '-5s'", "INVALID_OPTION"),
     ("SET synoptic.max_rows_read = 'many'", "INVALID_OPTION"), ("SET synoptic.dynamic_filters = 'perhaps'", "INVALID_OPTION"),
     ("SET synoptic.on_unmet = 'panic'", "INVALID_OPTION"), ("SET synoptic.consistency = 'as_of'", "UNSUPPORTED"),
-    ("SET synoptic.token = 'forged'", "UNSUPPORTED"), ("SET synoptic.read_timestamp = '2026-11-23T16:00:00Z'", "UNSUPPORTED"),
+    ("SET synoptic.token = 'forged'", "INVALID_OPTION"), ("SET synoptic.read_timestamp = '2026-11-23T16:00:00Z'", "UNSUPPORTED"),
     ("SHOW synoptic.nope", "INVALID_OPTION"), ("RESET synoptic.nope", "INVALID_OPTION"),
     ("SET datafusion.execution.batch_size = 0", None), ("SET datafusion.nope = 1", None),
     ("SET datafusion.catalog.default_catalog = 'x'", None), ("SET datafusion.runtime.memory_limit = '1K'", None),

@@ -132,6 +132,10 @@ impl Session {
         if name.starts_with("datafusion.") {
             return self.set_datafusion(name, value);
         }
+        if name.trim_start_matches("synoptic.") == "token" && !value.trim().is_empty() {
+            Token::decode(value.trim(), self.engine.token_key())
+                .map_err(|e| Error::new(e.code(), format!("synoptic.token: {e}")))?;
+        }
         Ok(self.state.lock().options.set(name, value)?)
     }
 
