@@ -151,7 +151,9 @@ impl Fixture for Files {
     }
 
     async fn append(&self, created: &Created, table: &str, rows: &RecordBatch) -> bool {
-        self.write(&Self::folder(created, table).join(format!("2.{}", self.0)), rows);
+        let folder = Self::folder(created, table);
+        let number = fs::read_dir(&folder).expect("listed").count() + 1;
+        self.write(&folder.join(format!("{number}.{}", self.0)), rows);
         true
     }
 

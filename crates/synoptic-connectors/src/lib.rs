@@ -6,6 +6,7 @@
 mod files;
 mod options;
 mod postgres;
+mod recent;
 mod registry;
 mod sql;
 mod sqlite;

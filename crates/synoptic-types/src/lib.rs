@@ -25,7 +25,7 @@ pub use ids::{QueryId, SourceName, TableName};
 pub use lineage::Lineage;
 pub use moment::{Moment, Timeline};
 pub use options::{Consistency, OnUnmet, OptionError, Pushdown, QueryOptions};
-pub use position::{Epoch, Lsn, LsnError, Position, Version};
+pub use position::{Epoch, Lsn, LsnError, Position, PositionError, Version};
 pub use quantity::{
     ByteSize, QuantityError, format_bytes, format_duration, parse_bytes, parse_duration,
 };

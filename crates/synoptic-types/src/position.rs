@@ -117,9 +117,74 @@ impl fmt::Display for Position {
     }
 }
 
+/// A text that is not a position.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "this is not a position: write it as receipts show it, 'SYSTEM:TIMELINE:HIGH/LOW' or the \
+     version, of 1 to 255 bytes"
+)]
+pub struct PositionError;
+
+impl FromStr for Position {
+    type Err = PositionError;
+
+    /// Reads what receipts show: the inverse of `Display`, but for versions that look like
+    /// something else, which none is made to do.
+    fn from_str(text: &str) -> Result<Self, PositionError> {
+        if text == "unknown" {
+            return Ok(Self::Unknown);
+        }
+        let log = || {
+            let (system, rest) = text.split_once(':')?;
+            let (timeline, lsn) = rest.split_once(':')?;
+            // Numbers take a sign, which is never shown.
+            let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+            if !digits(system) || !digits(timeline) {
+                return None;
+            }
+            let (system, timeline) = (system.parse().ok()?, timeline.parse().ok()?);
+            Some(Self::Log { epoch: Epoch { system, timeline }, lsn: lsn.parse().ok()? })
+        };
+        match log() {
+            Some(place) => Ok(place),
+            None if text.is_empty() || text.len() > 255 => Err(PositionError),
+            None => Ok(Self::version(text)),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_position_reads_back_what_receipts_show(
+            system in any::<u64>(), timeline in any::<u32>(), lsn in any::<u64>(),
+            version in "[ -~]{0,250}",
+        ) {
+            for position in [
+                Position::log(system, timeline, lsn),
+                Position::version(format!("v-{version}")),
+                Position::Unknown,
+            ] {
+                prop_assert_eq!(position.to_string().parse::<Position>(), Ok(position));
+            }
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in any::<String>()) {
+            match text.parse::<Position>() {
+                // Digits may be written in several ways; what is shown reads back the same.
+                Ok(position) => {
+                    prop_assert_eq!(position.to_string().parse::<Position>(), Ok(position));
+                }
+                Err(PositionError) => prop_assert!(text.is_empty() || text.len() > 255),
+            }
+        }
+    }
 
     #[test]
     fn an_lsn_reads_back_what_postgresql_prints() {

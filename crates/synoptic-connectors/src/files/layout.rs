@@ -68,19 +68,24 @@ pub struct Listing {
 impl Listing {
     /// A text that differs when any path, size or ETag does.
     pub fn digest(&self) -> String {
-        let mut digest = String::with_capacity(32);
-        for half in 0..2_u8 {
-            let mut hasher = DefaultHasher::new();
-            half.hash(&mut hasher);
-            for object in &self.objects {
-                object.meta.location.as_ref().hash(&mut hasher);
-                object.meta.size.hash(&mut hasher);
-                identity(&object.meta).hash(&mut hasher);
-            }
-            digest.push_str(&format!("{:016x}", hasher.finish()));
-        }
-        digest
+        digest(self.objects.iter().map(|object| &object.meta))
     }
+}
+
+/// A text that differs when any path, size or ETag of `objects`, or their order, does.
+pub fn digest<'a>(objects: impl Iterator<Item = &'a ObjectMeta> + Clone) -> String {
+    let mut digest = String::with_capacity(32);
+    for half in 0..2_u8 {
+        let mut hasher = DefaultHasher::new();
+        half.hash(&mut hasher);
+        for meta in objects.clone() {
+            meta.location.as_ref().hash(&mut hasher);
+            meta.size.hash(&mut hasher);
+            identity(meta).hash(&mut hasher);
+        }
+        digest.push_str(&format!("{:016x}", hasher.finish()));
+    }
+    digest
 }
 
 /// What tells one state of an object from another: its ETag, else its time of change.
@@ -356,6 +361,26 @@ async fn head(location: &Location, path: &Path) -> Result<Option<ObjectMeta>> {
     }
 }
 
+/// Everything at `location` that may be data, sorted by path; `None` when that is more than `most`.
+pub async fn everything(location: &Location, most: usize) -> Result<Option<Vec<ObjectMeta>>> {
+    must_exist(location).await?;
+    let listed = location.store.list(Some(&location.root)).take(most + 1);
+    let mut found: Vec<ObjectMeta> =
+        listed.try_collect().await.map_err(|e| error::store(&e, "the list of files", location))?;
+    if found.len() > most {
+        return Ok(None);
+    }
+    if found.is_empty() {
+        found.extend(head(location, &location.root).await?);
+    }
+    found.retain(|meta| {
+        let parts = meta.location.prefix_match(&location.root);
+        !parts.into_iter().flatten().any(|part| is_hidden(&decoded(part.as_ref())))
+    });
+    found.sort_by(|a, b| a.location.cmp(&b.location));
+    Ok(Some(found))
+}
+
 /// A local folder that is missing is not an empty one.
 pub async fn must_exist(location: &Location) -> Result<()> {
     let Some(path) = &location.local else { return Ok(()) };
@@ -370,7 +395,8 @@ pub async fn must_exist(location: &Location) -> Result<()> {
     }
 }
 
-fn is_hidden(name: &str) -> bool {
+/// Whether a file or folder of this name is never data.
+pub fn is_hidden(name: &str) -> bool {
     name.starts_with('.') || (name.starts_with('_') && !name.contains('='))
 }
 

@@ -16,6 +16,7 @@ mod nan;
 mod options;
 mod partitions;
 mod pinned;
+mod position;
 mod read;
 mod scan;
 mod schema;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, TimeUnit};
+use object_store::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -25,6 +26,7 @@ struct DeclaredFiles {
     tables: BTreeMap<String, DeclaredTable>,
     #[serde(default)]
     storage: BTreeMap<String, Value>,
+    position_file: Option<String>,
     schema_files: Option<usize>,
     infer_rows: Option<usize>,
     header: Option<bool>,
@@ -125,6 +127,8 @@ pub struct Options {
     pub tables: Vec<TableOptions>,
     /// How tables that are not named are read.
     pub read: ReadOptions,
+    /// Where an exporter writes at which position of another source the files are.
+    pub position_file: Option<Path>,
     /// How many objects of a table are opened to learn its columns and statistics.
     pub schema_files: usize,
     /// How many rows of a CSV or JSON file are read to guess its types.
@@ -152,13 +156,36 @@ pub fn check(declared: &Declared) -> Result<Options, OptionsError> {
     for (name, table) in files.tables {
         tables.push(check_table(name, table, &read)?);
     }
+    let position_file = match &files.position_file {
+        None => None,
+        Some(path) => Some(check_position_file(path, &location)?),
+    };
     Ok(Options {
         location: Arc::new(location),
+        position_file,
         tables,
         read,
         schema_files: positive("schema_files", files.schema_files, SCHEMA_FILES)?,
         infer_rows: positive("infer_rows", files.infer_rows, INFER_ROWS)?,
     })
+}
+
+fn check_position_file(path: &str, location: &Location) -> Result<Path, OptionsError> {
+    let at = |message: String| OptionsError::at(&["position_file"], message);
+    if path.starts_with('/') || path.contains("://") || path.split('/').any(|s| s == "..") {
+        return Err(at(format!(
+            "'{path}' must lie below the source's location: write it relative to that"
+        )));
+    }
+    let parts = path.split('/').filter(|part| !part.is_empty() && *part != ".");
+    let whole = parts.fold(location.root.clone(), |whole, part| whole.join(part));
+    if !path.rsplit('/').next().is_some_and(super::layout::is_hidden) {
+        return Err(at(format!(
+            "'{path}' could be taken for data: let the file's name begin with '_', as in \
+             '_position.json'"
+        )));
+    }
+    Ok(whole)
 }
 
 fn check_table(

@@ -13,11 +13,11 @@ use datafusion::logical_expr::Expr;
 use futures::TryStreamExt;
 use parking_lot::Mutex;
 use synoptic_source::{
-    Capabilities, ErrorKind, FilterSupport, Fragment, OperatorCosts, PrepareOptions, PreparedScan,
-    Pushdown, Result, ScanCounters, Snapshot, SnapshotKind, Source, SourceCheck, SourceError,
-    Statement, TableDef, TableInfo, TableKind,
+    Capabilities, CopyPosition, ErrorKind, FilterSupport, Fragment, OperatorCosts, Pinned,
+    PrepareOptions, PreparedScan, Pushdown, Result, ScanCounters, Snapshot, SnapshotKind, Source,
+    SourceCheck, SourceError, Statement, TableDef, TableInfo, TableKind,
 };
-use synoptic_types::{SourceName, TableName};
+use synoptic_types::{Deadline, SourceName, TableName};
 use tokio::sync::OnceCell;
 
 use super::facts::Footers;
@@ -26,6 +26,7 @@ use super::layout::{self, Listing, TableSpec};
 use super::location::Location;
 use super::options::Options;
 use super::pinned::{PinnedStore, Pins};
+use super::position::{Mark, Positions};
 use super::schema::{self, Looking};
 use super::{error, filters, partitions, scan};
 
@@ -89,11 +90,45 @@ impl FilesTable {
 #[derive(Debug)]
 pub struct FilesSnapshot {
     source: SourceName,
-    listings: Mutex<HashMap<String, Arc<OnceCell<Arc<Listing>>>>>,
+    position: Positions,
+    deadline: Option<Deadline>,
+    /// What the position file said before the first listing.
+    mark: OnceCell<Option<Mark>>,
+    listings: Mutex<HashMap<String, Listed>>,
 }
 
+/// A table and its objects.
+#[derive(Debug, Clone)]
+struct Listed {
+    spec: TableSpec,
+    listing: Arc<OnceCell<Arc<Listing>>>,
+}
+
+#[async_trait]
 impl Snapshot for FilesSnapshot {
-    /// The objects are listed when a scan is prepared, each as it was then.
+    async fn pin(&self) -> Result<Pinned> {
+        let pinned = async {
+            let listed: Vec<Listed> = self.listings.lock().values().cloned().collect();
+            let listed: Vec<_> = listed
+                .iter()
+                .filter_map(|listed| Some((&listed.spec, listed.listing.get()?)))
+                .collect();
+            let mark = self.mark.get().and_then(Option::as_ref);
+            self.position.pinned(mark, &listed).await
+        };
+        let pinned = match self.deadline {
+            None => pinned.await,
+            Some(deadline) => {
+                let pinned = tokio::time::timeout_at(deadline.instant().into(), pinned);
+                pinned.await.unwrap_or_else(|_elapsed| {
+                    let message = "the statement's time ran out while files were listed";
+                    Err(SourceError::new(ErrorKind::Timeout, message))
+                })
+            }
+        };
+        pinned.map_err(|error| error.in_source(&self.source))
+    }
+
     fn is_fixed_by_planning(&self) -> bool {
         true
     }
@@ -110,7 +145,14 @@ impl FilesSnapshot {
     }
 
     async fn listing(&self, location: &Location, spec: &TableSpec) -> Result<Arc<Listing>> {
-        let cell = Arc::clone(self.listings.lock().entry(spec.name.clone()).or_default());
+        self.mark.get_or_init(|| self.position.mark()).await;
+        let cell = {
+            let mut listings = self.listings.lock();
+            let listed = listings
+                .entry(spec.name.clone())
+                .or_insert_with(|| Listed { spec: spec.clone(), listing: Arc::default() });
+            Arc::clone(&listed.listing)
+        };
         let listing = cell.get_or_try_init(|| async {
             let listing = layout::objects(location, spec).await?;
             listing
@@ -127,6 +169,11 @@ impl FilesSource {
         let location = Arc::clone(&options.location);
         let footers = Arc::new(Footers::new(Arc::clone(&location)));
         Self { name, options, location, footers }
+    }
+
+    fn positions(&self) -> Positions {
+        let position_file = self.options.position_file.clone();
+        Positions { location: Arc::clone(&self.location), position_file }
     }
 
     fn place(&self, error: SourceError, table: &TableName) -> SourceError {
@@ -233,6 +280,10 @@ impl Source for FilesSource {
         self.location.to_string()
     }
 
+    async fn position(&self) -> Result<CopyPosition> {
+        self.positions().now().await.map_err(|error| error.in_source(&self.name))
+    }
+
     async fn check(&self) -> Result<SourceCheck> {
         let started = Instant::now();
         let name = |e: SourceError| e.in_source(&self.name);
@@ -246,8 +297,11 @@ impl Source for FilesSource {
         Ok(SourceCheck {
             version: format!("files on {kind}"),
             location: self.location.to_string(),
-            freshness: "strong read: listed by the statement, every object pinned by its ETag"
-                .to_owned(),
+            freshness: match self.options.position_file {
+                None => "strong read: listed by the statement, every object pinned by its ETag",
+                Some(_) => "an export: its position file says where it is",
+            }
+            .to_owned(),
             round_trip: started.elapsed(),
         })
     }
@@ -291,8 +345,14 @@ impl Source for FilesSource {
         }
     }
 
-    fn begin(&self, _statement: &Arc<Statement>) -> Arc<dyn Snapshot> {
-        Arc::new(FilesSnapshot { source: self.name.clone(), listings: Mutex::default() })
+    fn begin(&self, statement: &Arc<Statement>) -> Arc<dyn Snapshot> {
+        Arc::new(FilesSnapshot {
+            source: self.name.clone(),
+            position: self.positions(),
+            deadline: statement.deadline,
+            mark: OnceCell::new(),
+            listings: Mutex::default(),
+        })
     }
 
     async fn prepare(

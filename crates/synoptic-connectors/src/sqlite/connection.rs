@@ -8,17 +8,22 @@ use rusqlite::config::DbConfig;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, OpenFlags};
 use synoptic_source::{ErrorKind, Result, SourceError};
+use synoptic_types::Position;
 
 use super::check::Verified;
 use super::error::convert;
 use super::options::Options;
+use super::version::{Held, Look};
 
 /// A function of our connections: whether a text is valid UTF-8.
 pub(super) const IS_UTF8: &str = "synoptic_is_utf8";
 
+/// How often a file may be replaced while it is opened.
+const OPEN_ATTEMPTS: usize = 5;
+
 /// Which file a path leads to: a database that was replaced is another one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct FileId(u64, u64);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct FileId(pub u64, pub u64);
 
 /// An open connection and the file it was opened on.
 #[derive(Debug)]
@@ -27,6 +32,15 @@ pub(super) struct Open {
     /// The columns whose values all fit, as far as this connection knows.
     pub verified: Verified,
     file: FileId,
+    /// After the connection, whose locks would go with it.
+    held: Option<Held>,
+}
+
+impl Open {
+    /// Which state the database is in; see [`Held::look`].
+    pub fn look(&self) -> Look {
+        self.held.as_ref().map_or(Look::Passing(Position::Unknown), Held::look)
+    }
 }
 
 /// Opens connections and keeps idle ones, at most as many as statements may run.
@@ -50,7 +64,7 @@ impl Connections {
 
     /// A connection to the file that the path leads to now. Blocks.
     pub fn acquire(&self) -> Result<Open> {
-        let file = self.identify()?;
+        let mut file = self.identify()?;
         loop {
             let idle = self.idle.lock().pop();
             match idle {
@@ -59,8 +73,19 @@ impl Connections {
                 None => break,
             }
         }
-        let connection = self.open().map_err(|error| convert(error, &self.path))?;
-        Ok(Open { connection, verified: Verified::default(), file })
+        for _ in 0..OPEN_ATTEMPTS {
+            let held = Held::of(&self.path, file);
+            let connection = self.open().map_err(|error| convert(error, &self.path))?;
+            // The path may lead to another file than a moment ago.
+            let now = self.identify()?;
+            if now == file {
+                return Ok(Open { connection, verified: Verified::default(), file, held });
+            }
+            file = now;
+        }
+        let path = self.path.display();
+        let message = format!("{path} is replaced again and again; try again");
+        Err(SourceError::new(ErrorKind::Unavailable, message))
     }
 
     /// Keeps a connection for the next statement. It must be outside of a transaction.

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension as _};
 use synoptic_source::{ErrorKind, Result, SourceError};
+use synoptic_types::Position;
 use tokio::sync::{mpsc, oneshot};
 
-use super::connection::Connections;
+use super::connection::{Connections, Open};
 
 /// Questions that wait for their turn; whoever asks more waits to ask.
 const QUEUE: usize = 32;
@@ -34,11 +35,29 @@ impl Meta {
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
+        self.run(move |connections| run(connections, |open| question(&open.connection))).await
+    }
+
+    /// Which state the database is in.
+    pub async fn position(&self) -> Result<Position> {
+        let look = |open: &Open| {
+            // Takes the lock under which a file with a rollback journal stays as it is.
+            let first = "SELECT 1 FROM main.sqlite_schema LIMIT 1";
+            open.connection.query_row(first, [], |_| Ok(())).optional()?;
+            Ok(open.look().position())
+        };
+        self.run(move |connections| run(connections, look)).await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connections) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
         let connections = Arc::clone(&self.connections);
         let job = Box::new(move || {
             // Nobody may be waiting any more.
-            let _ = reply.send(run(&connections, question));
+            let _ = reply.send(work(&connections));
         });
         let queue = self.queue()?;
         queue.send(job).await.map_err(|_| ended())?;
@@ -71,11 +90,11 @@ impl Meta {
 
 fn run<T>(
     connections: &Connections,
-    question: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    question: impl FnOnce(&Open) -> rusqlite::Result<T>,
 ) -> Result<T> {
     let open = connections.acquire()?;
     let answer = open.connection.execute_batch("BEGIN").and_then(|()| {
-        let answer = question(&open.connection);
+        let answer = question(&open);
         // Also after an error, so that the connection can be used again.
         let ended = open.connection.execute_batch("COMMIT");
         answer.and_then(|answer| ended.map(|()| answer))

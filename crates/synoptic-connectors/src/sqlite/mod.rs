@@ -11,7 +11,7 @@
 //!     worker.rs  what that thread does
 //!     decode.rs, parse.rs   values → Arrow, strictly
 //!   scan.rs      a prepared scan and its stream
-//! connection.rs, error.rs   used by all
+//! connection.rs, version.rs (which state a file is in), error.rs   used by all
 //! ```
 
 mod check;
@@ -30,6 +30,7 @@ mod snapshot;
 mod source;
 mod statistics;
 mod types;
+mod version;
 mod worker;
 
 #[cfg(test)]

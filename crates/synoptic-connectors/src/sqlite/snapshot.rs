@@ -1,5 +1,5 @@
-//! A statement's snapshot: a thread with a read transaction, from its first scan's first poll
-//! until its last holder is gone.
+//! A statement's snapshot: a thread with a read transaction, from `pin` or its first scan's first
+//! poll until its last holder is gone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,8 +7,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use synoptic_source::{ErrorKind, Pinned, Result, Snapshot, SourceError, Statement};
-use synoptic_types::SourceName;
+use synoptic_source::{CopyPosition, ErrorKind, Pinned, Result, Snapshot, SourceError, Statement};
+use synoptic_types::{Position, SourceName};
 use tokio::sync::{OnceCell, Semaphore, oneshot};
 
 use super::connection::Connections;
@@ -30,17 +30,36 @@ pub(super) struct Shared {
 pub(super) struct SqliteSnapshot {
     shared: Arc<Shared>,
     statement: Arc<Statement>,
-    commands: OnceCell<mpsc::Sender<Command>>,
+    begun: OnceCell<Begun>,
     stop: Arc<AtomicBool>,
     scans: AtomicU64,
 }
 
+/// A thread that has begun to read.
+#[derive(Debug)]
+struct Begun {
+    commands: mpsc::Sender<Command>,
+    /// The state it reads.
+    position: Position,
+}
+
 #[async_trait]
 impl Snapshot for SqliteSnapshot {
-    /// Begins the read transaction and reads, which is what pins it.
     async fn pin(&self) -> Result<Pinned> {
-        self.commands.get_or_try_init(|| self.start()).await?;
-        Ok(Pinned::default())
+        let start = self.begun.get_or_try_init(|| self.start());
+        let begun = match self.statement.deadline {
+            None => start.await,
+            Some(deadline) => {
+                let end = tokio::time::Instant::from_std(deadline.instant());
+                tokio::time::timeout_at(end, start).await.unwrap_or_else(|_elapsed| {
+                    let message = "the statement's time ran out while it waited for SQLite";
+                    Err(SourceError::new(ErrorKind::Timeout, message))
+                })
+            }
+        };
+        let begun = begun.map_err(|error| error.in_source(&self.shared.name))?;
+        let at = CopyPosition::at(begun.position.clone());
+        Ok(Pinned { before: at.clone(), after: at })
     }
 }
 
@@ -56,7 +75,7 @@ impl SqliteSnapshot {
         Self {
             shared: Arc::clone(shared),
             statement: Arc::clone(statement),
-            commands: OnceCell::new(),
+            begun: OnceCell::new(),
             stop: Arc::default(),
             scans: AtomicU64::new(0),
         }
@@ -79,40 +98,40 @@ impl SqliteSnapshot {
 
     /// Asks for the next batch of `scan`; the first time, starts the thread.
     pub async fn next(&self, scan: &Arc<Scan>) -> Result<oneshot::Receiver<Answer>> {
-        let commands = self.commands.get_or_try_init(|| self.start()).await?;
+        let begun = self.begun.get_or_try_init(|| self.start()).await?;
         let (reply, answer) = oneshot::channel();
         let command = Command::Next { scan: Arc::clone(scan), reply };
-        commands.send(command).map_err(|_| thread_ended())?;
+        begun.commands.send(command).map_err(|_| thread_ended())?;
         Ok(answer)
     }
 
     /// Ends `scan`, also in the middle of a step.
     pub fn close(&self, scan: &Scan) {
         scan.cancelled.store(true, Ordering::Relaxed);
-        if let Some(commands) = self.commands.get() {
+        if let Some(Begun { commands, .. }) = self.begun.get() {
             // With the thread gone there is nothing to close.
             let _ = commands.send(Command::Close { id: scan.id });
         }
     }
 
-    async fn start(&self) -> Result<mpsc::Sender<Command>> {
+    async fn start(&self) -> Result<Begun> {
         let permit = self.permit().await?;
-        let (sender, commands) = mpsc::channel();
+        let (sender, received) = mpsc::channel();
         let (ready, begun) = oneshot::channel();
         let connections = Arc::clone(&self.shared.connections);
         let progress = Progress::new(Arc::clone(&self.stop), self.statement.deadline);
         std::thread::Builder::new()
             .name(format!("sqlite {}", self.shared.name))
             .spawn(move || {
-                worker::run(&connections, &progress, ready, &commands);
+                worker::run(&connections, &progress, ready, &received);
                 drop(permit);
             })
             .map_err(|error| {
                 SourceError::new(ErrorKind::Unavailable, "no thread could be started")
                     .caused_by(error)
             })?;
-        begun.await.map_err(|_| thread_ended())??;
-        Ok(sender)
+        let position = begun.await.map_err(|_| thread_ended())??;
+        Ok(Begun { commands: sender, position })
     }
 
     async fn permit(&self) -> Result<tokio::sync::OwnedSemaphorePermit> {

@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use datafusion::common::Statistics;
 use datafusion::logical_expr::Expr;
 use synoptic_source::{
-    Capabilities, FilterSupport, Fragment, OperatorKind, PrepareOptions, PreparedScan, Pushdown,
-    Relation, Result, Snapshot, SnapshotKind, Source, SourceCheck, SourceError, Statement,
-    TableDef, TableInfo,
+    Capabilities, CopyPosition, FilterSupport, Fragment, OperatorKind, PrepareOptions,
+    PreparedScan, Pushdown, Relation, Result, Snapshot, SnapshotKind, Source, SourceCheck,
+    SourceError, Statement, TableDef, TableInfo,
 };
 use synoptic_types::{Reason, SourceName, TableName};
 use tokio::sync::Semaphore;
@@ -94,6 +94,11 @@ impl Source for SqliteSource {
 
     fn location(&self) -> String {
         self.shared.options.path.display().to_string()
+    }
+
+    async fn position(&self) -> Result<CopyPosition> {
+        let position = self.meta.position().await.map_err(|e| e.in_source(&self.shared.name))?;
+        Ok(CopyPosition::at(position))
     }
 
     async fn check(&self) -> Result<SourceCheck> {

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use synoptic_source::{ErrorKind, Result, SourceError};
-use synoptic_types::{Deadline, SourceName, TableName};
+use synoptic_types::{Deadline, Position, SourceName, TableName};
 use tokio::sync::oneshot;
 
 use super::check::{self, Check, Verified};
@@ -26,6 +26,9 @@ use crate::sql::{Dialect as _, SQLITE};
 
 /// SQLite asks whether to go on after so many of its instructions: well under a millisecond.
 const STEPS_BETWEEN_CHECKS: i32 = 4000;
+
+/// How often a snapshot is taken again because its state could not be told; then it goes without.
+const PIN_ATTEMPTS: usize = 4;
 
 /// What a scan reads and how.
 #[derive(Debug, Clone)]
@@ -96,22 +99,22 @@ impl Progress {
     }
 }
 
-/// Begins the read transaction and tells `ready`, then serves `commands` until every sender is
+/// Begins the read transaction and tells `ready` which state it reads, then serves `commands` until every sender is
 /// gone. Runs on a thread of its own.
 pub(super) fn run(
     connections: &Connections,
     progress: &Arc<Progress>,
-    ready: oneshot::Sender<Result<()>>,
+    ready: oneshot::Sender<Result<Position>>,
     commands: &Receiver<Command>,
 ) {
-    let mut open = match begin(connections, progress) {
-        Ok(open) => open,
+    let (mut open, position) = match begin(connections, progress) {
+        Ok(begun) => begun,
         Err(error) => {
             let _ = ready.send(Err(error));
             return;
         }
     };
-    if ready.send(Ok(())).is_ok() {
+    if ready.send(Ok(position)).is_ok() {
         serve(&open.connection, &mut open.verified, connections, progress, commands);
     }
     let ended = open.connection.progress_handler(0, None::<fn() -> bool>);
@@ -120,20 +123,33 @@ pub(super) fn run(
     }
 }
 
-fn begin(connections: &Connections, progress: &Arc<Progress>) -> Result<Open> {
+fn begin(connections: &Connections, progress: &Arc<Progress>) -> Result<(Open, Position)> {
     let mut open = connections.acquire()?;
     let watched = Arc::clone(progress);
-    let result = open
-        .connection
-        .progress_handler(STEPS_BETWEEN_CHECKS, Some(move || watched.interrupts()))
-        .and_then(|()| open.connection.execute_batch("BEGIN"))
-        // BEGIN alone pins nothing: the first read does.
-        .and_then(|()| {
-            let first = "SELECT 1 FROM main.sqlite_schema LIMIT 1";
-            open.connection.query_row(first, [], |_| Ok(())).optional()
-        });
-    result.map_err(|error| interruption(connections.error(error), progress))?;
-    Ok(open)
+    let handler =
+        open.connection.progress_handler(STEPS_BETWEEN_CHECKS, Some(move || watched.interrupts()));
+    let convert = |error| interruption(connections.error(error), progress);
+    handler.map_err(convert)?;
+    let mut attempts = 1;
+    loop {
+        let before = open.look();
+        pin(&mut open.connection).map_err(convert)?;
+        match open.look().since(&before) {
+            Some(position) => return Ok((open, position)),
+            None if attempts == PIN_ATTEMPTS => return Ok((open, Position::Unknown)),
+            // Somebody wrote just then.
+            None => open.connection.execute_batch("COMMIT").map_err(convert)?,
+        }
+        attempts += 1;
+    }
+}
+
+fn pin(connection: &mut Connection) -> rusqlite::Result<()> {
+    connection.execute_batch("BEGIN")?;
+    // BEGIN alone pins nothing: the first read does.
+    let first = "SELECT 1 FROM main.sqlite_schema LIMIT 1";
+    connection.query_row(first, [], |_| Ok(())).optional()?;
+    Ok(())
 }
 
 fn serve(

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, AsArray, Int64Array, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::Statistics;
 use datafusion::common::stats::Precision;
 use datafusion::logical_expr::{Expr, ident, lit};
 use futures::StreamExt;
-use synoptic_types::{Reason, TableName};
+use synoptic_types::{Position, Reason, TableName};
 
 use super::data::{self, DOOMED, EDGES, LONG, LONG_ROWS, NAMES};
 use super::harness::{Scan, as_planned, difference, filtered, read, read_all, rows, statement};
@@ -83,6 +83,7 @@ impl Suite<'_> {
             foreign_and_wrong_calls,
             failed_scans_leak_nothing,
             one_snapshot_per_statement,
+            positions_follow_writes,
             a_dropped_table,
         ]
     }
@@ -607,6 +608,72 @@ impl Suite<'_> {
         cases
     }
 
+    /// A position covers what was committed before it was asked, and a snapshot lies between the
+    /// two that were asked around it.
+    async fn positions_follow_writes(&self) -> Cases {
+        let mut cases = Cases::default();
+        let Some(def) = self.table(EDGES, &mut cases).await else { return cases };
+        let Some(mut last) = self.known_position(&mut cases).await else {
+            cases.skipped = Some("the source says no position".to_owned());
+            return cases;
+        };
+        let Some(edges) = self.tables.iter().find(|table| table.name == EDGES) else {
+            return cases;
+        };
+        let mut rows = match read_all(self.source(), &def).await {
+            Ok(all) => all.num_rows(),
+            Err(e) => return cases.value(Err::<Cases, _>(e), "read").unwrap_or(cases),
+        };
+        let row = edges.batch.slice(0, 1);
+        for round in 0..3_i64 {
+            let Some(row) = with_id(&row, 9_000_000 + round) else { return cases };
+            if !self.fixture.append(&self.created, EDGES, &row).await {
+                cases.skipped = Some("the fixture cannot write meanwhile".to_owned());
+                return cases;
+            }
+            rows += 1;
+            let Some(now) = self.known_position(&mut cases).await else { return cases };
+            cases.case(is_later(&last, &now), || format!("a write moved {last} to {now}"));
+            // A table of files is described anew when its files are others.
+            let Some(def) = self.table(EDGES, &mut cases).await else { return cases };
+            let scan = Scan::new(self.source(), Fragment::table(def), 2).await;
+            let Some(scan) = cases.value(scan, "prepare") else { return cases };
+            let Some(pinned) = cases.value(scan.snapshot.pin().await, "pin") else { return cases };
+            let (before, after) = (pinned.before.position, pinned.after.position);
+            cases.case(covers(&before, &now), || {
+                format!("pinned at {before}, after the source had said {now}")
+            });
+            cases.case(covers(&after, &before), || format!("pinned from {before} to {after}"));
+            if !scan.snapshot.is_fixed_by_planning() {
+                let Some(later) = with_id(&row, 9_500_000 + round) else { return cases };
+                self.fixture.append(&self.created, EDGES, &later).await;
+                let next = self.known_position(&mut cases).await.unwrap_or(Position::Unknown);
+                cases.case(is_later(&after, &next), || {
+                    format!("a write after the snapshot at {after} is at {next}")
+                });
+                last = next;
+            } else {
+                last = now;
+            }
+            let read = scan.read().await.map(|batch| batch.num_rows());
+            let Some(read) = cases.value(read, "read") else { return cases };
+            cases.case(read == rows, || format!("{read} rows in a snapshot of {rows}"));
+            rows += usize::from(!scan.snapshot.is_fixed_by_planning());
+        }
+        cases
+    }
+
+    /// Where the source is, once it says so: right after a change it may not be sure.
+    async fn known_position(&self, cases: &mut Cases) -> Option<Position> {
+        for _ in 0..200 {
+            match cases.value(self.source().position().await, "position")?.position {
+                Position::Unknown => tokio::time::sleep(Duration::from_millis(25)).await,
+                known => return Some(known),
+            }
+        }
+        None
+    }
+
     async fn a_dropped_table(&self) -> Cases {
         let mut cases = Cases::default();
         let Some(def) = self.table(DOOMED, &mut cases).await else { return cases };
@@ -684,5 +751,35 @@ fn sane(statistics: &Statistics, columns: usize, rows: usize, what: &str, cases:
     for (i, column) in statistics.column_statistics.iter().enumerate() {
         let exact = matches!(column.sum_value, Precision::Exact(_));
         cases.case(!exact, || format!("{what}: the sum of column {i} is called exact"));
+    }
+}
+
+/// `row`, which is one, with another `id`.
+fn with_id(row: &RecordBatch, id: i64) -> Option<RecordBatch> {
+    let place = row.schema().index_of("id").ok()?;
+    let mut columns = row.columns().to_vec();
+    columns[place] =
+        cast(&Int64Array::from(vec![id]), row.schema().field(place).data_type()).ok()?;
+    RecordBatch::try_new(row.schema(), columns).ok()
+}
+
+/// Whether `copy` holds everything up to `wanted`, both of one source that was not promoted.
+fn covers(copy: &Position, wanted: &Position) -> bool {
+    match (copy, wanted) {
+        (
+            Position::Log { epoch: copy_epoch, lsn: copy },
+            Position::Log { epoch: wanted_epoch, lsn: wanted },
+        ) => copy_epoch == wanted_epoch && copy >= wanted,
+        (Position::Version(copy), Position::Version(wanted)) => copy == wanted,
+        _ => false,
+    }
+}
+
+/// Whether `next` is another place than `last`, and not an earlier one.
+fn is_later(last: &Position, next: &Position) -> bool {
+    match (last, next) {
+        (Position::Log { .. }, Position::Log { .. }) => covers(next, last) && next != last,
+        (Position::Version(last), Position::Version(next)) => last != next,
+        _ => false,
     }
 }
