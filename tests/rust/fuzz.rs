@@ -3,7 +3,7 @@
 //! same rows in memory; with one partition and several, with dynamic filters and without; the
 //! tables in PostgreSQL, SQLite, Parquet files, or some here and some there.
 //!
-//! * `SYNOPTIC_FUZZ_CASES`: how many queries are asked (2000).
+//! * `SYNOPTIC_FUZZ_CASES`: how many queries are asked (300).
 //! * `SYNOPTIC_FUZZ_SEED`: the first seed (1). Every seed is one set of tables with [`QUERIES`]
 //!   queries; a failure names its seed, and `SYNOPTIC_FUZZ_CASES=1` with that seed asks it again.
 //! * `SYNOPTIC_FUZZ_QUERY`: only the query of that number under the seed.
@@ -83,7 +83,7 @@ struct Tally {
 async fn random_queries_have_one_answer() {
     let number = |name: &str| std::env::var(name).ok().map(|n| n.parse::<u64>().expect("a number"));
     let seed = number("SYNOPTIC_FUZZ_SEED").unwrap_or(1);
-    let cases = number("SYNOPTIC_FUZZ_CASES").unwrap_or(2000);
+    let cases = number("SYNOPTIC_FUZZ_CASES").unwrap_or(300);
     let only = number("SYNOPTIC_FUZZ_QUERY");
     let all = std::env::var_os("SYNOPTIC_FUZZ_ALL").is_some();
     let tally = Arc::new(Tally::default());
