@@ -282,11 +282,11 @@ async fn tls_is_used_and_verified_as_asked() {
 /// Passes everything on, but spoils the name of what connections prepare: to those who execute it,
 /// as if a pooler had given them another connection of the server.
 async fn forgetful_pooler(port: u16) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let own = listener.local_addr().unwrap().port();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+    let own = listener.local_addr().expect("loopback").port();
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
-            let server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            let server = TcpStream::connect(("127.0.0.1", port)).await.expect("loopback");
             let (mut from_client, mut to_client) = client.into_split();
             let (mut from_server, mut to_server) = server.into_split();
             tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
