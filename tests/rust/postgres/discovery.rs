@@ -161,7 +161,7 @@ async fn what_cannot_be_reached_says_why_and_no_secret() {
     let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let closed = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap().port()
+        listener.local_addr().expect("the port is known").port()
     };
     let silent = unused.local_addr().unwrap().port();
     let cases: [(String, Value, ErrorKind, &str); 6] = [
@@ -282,11 +282,12 @@ async fn tls_is_used_and_verified_as_asked() {
 /// Passes everything on, but spoils the name of what connections prepare: to those who execute it,
 /// as if a pooler had given them another connection of the server.
 async fn forgetful_pooler(port: u16) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let own = listener.local_addr().unwrap().port();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let own = listener.local_addr().expect("the port is known").port();
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
-            let server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            let server =
+                TcpStream::connect(("127.0.0.1", port)).await.expect("the server is there");
             let (mut from_client, mut to_client) = client.into_split();
             let (mut from_server, mut to_server) = server.into_split();
             tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
