@@ -158,6 +158,14 @@ pub(crate) const KEYS: &[Key] = &[
         |text: &str| count(text, 0, 1_000_000)
     ),
     server_key!(
+        write_outcomes,
+        "a whole number from 1 to 1000000",
+        "Writes whose outcomes are remembered, so that a ticket that is sent again gets the answer \
+         of the first time. A write whose outcome is forgotten is refused, never done again.",
+        usize::to_string,
+        |text: &str| count(text, 1, 1_000_000)
+    ),
+    server_key!(
         plan_cache,
         "a whole number from 0 to 1000000",
         "Statements whose logical plans are kept for when the same text is asked again. Tables are \

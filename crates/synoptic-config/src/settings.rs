@@ -33,6 +33,8 @@ pub struct ServerConfig {
     pub batch_size: usize,
     /// Ended queries that `system.queries` keeps.
     pub query_history: usize,
+    /// Writes whose outcomes are remembered.
+    pub write_outcomes: usize,
     /// Statements whose plans are kept.
     pub plan_cache: usize,
     /// How long a Flight ticket is valid.
@@ -74,6 +76,7 @@ impl Default for ServerConfig {
             target_partitions: cores,
             batch_size: 8192,
             query_history: 1000,
+            write_outcomes: 10_000,
             plan_cache: 1000,
             ticket_ttl: Duration::from_secs(60 * 60),
             plan_ttl: Duration::from_secs(2 * 60),

@@ -21,6 +21,7 @@ mod query;
 mod scope;
 mod session;
 mod sql;
+mod write;
 
 pub use catalog::catalogs;
 pub use cut::CutPolicy;

@@ -6,13 +6,14 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use synoptic_catalog::SourceEntry;
+use synoptic_freshness::Token;
 use synoptic_source::{ScanCounters, Snapshot, Statement};
 use synoptic_types::{ErrorCode, Pushdown, QueryOptions, SourceName, TableName};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::exec::LateRecord;
-use crate::freshness::{Choices, Chosen, Reading};
+use crate::freshness::{Choices, Chosen, Reading, StatementColumns};
 use crate::query::{Receipt, ScanReceipt};
 
 /// One statement as its scans see it. Dropping it, or [`Scope::end`], lets go of the sources.
@@ -39,6 +40,8 @@ struct Records {
     scans: Vec<Arc<ScanRecord>>,
     choices: Option<Arc<Choices>>,
     reading: Option<Reading>,
+    /// What a read must include to see what the statement wrote.
+    written: Token,
 }
 
 /// One planned scan.
@@ -131,6 +134,11 @@ impl Scope {
     /// Notes that all snapshots stand.
     pub(crate) fn opened(&self, reading: Reading) {
         self.scans.0.lock().reading = Some(reading);
+    }
+
+    /// Notes what was written.
+    pub(crate) fn wrote(&self, token: Token) {
+        self.scans.0.lock().written = token;
     }
 
     /// The one snapshot of `entry` in this statement.
@@ -232,7 +240,7 @@ impl ScanRecords {
         };
         Receipt {
             query_id: query_id.to_owned(),
-            statement: reading.map(|reading| reading.columns(engine)).unwrap_or_default(),
+            statement: StatementColumns::of(reading, &records.written, engine),
             scans: records.scans.iter().enumerate().map(scan).collect(),
         }
     }

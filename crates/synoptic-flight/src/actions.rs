@@ -241,8 +241,8 @@ pub(crate) fn no_transaction(id: Option<&Bytes>) -> Result<()> {
 
 fn no_transactions() -> Fault {
     Fault::unsupported(
-        "this server has no transactions: it is read only, and every statement reads one snapshot \
-         of each source; use auto-commit",
+        "this server has no transactions: every statement reads one snapshot of each source, and \
+         an INSERT is a transaction of its own; use auto-commit",
     )
 }
 

@@ -59,7 +59,7 @@ pub(crate) async fn put(
             Ok(answered(count_of(count), stream))
         }
         Command::CommandStatementIngest(_) => Err(Fault::unsupported(
-            "this server is read only and takes no bulk ingestion; write to the source itself",
+            "this server takes no bulk ingestion; write with INSERT, or to the source itself",
         )),
         Command::CommandStatementSubstraitPlan(_) => {
             Err(Fault::unsupported("this server runs SQL, not Substrait plans"))

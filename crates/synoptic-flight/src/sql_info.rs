@@ -42,7 +42,7 @@ fn server(info: &mut SqlInfoDataBuilder, options: &FlightOptions) {
     info.append(1, env!("CARGO_PKG_VERSION"));
     // The version of the Arrow columnar format.
     info.append(2, "1.3.0");
-    info.append(3, true); // read only
+    info.append(3, false); // not read only: sources may be writable
     info.append(4, true); // SQL
     info.append(5, false); // Substrait
     info.append(6, "");

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::array::AsArray as _;
+use arrow::datatypes::{Int64Type, Schema, SchemaRef};
 use arrow_flight::sql::{ProstMessageExt, TicketStatementQuery};
 use arrow_flight::{FlightDescriptor, FlightEndpoint, FlightInfo};
 use bytes::Bytes;
@@ -130,7 +131,12 @@ impl Statements {
                 .map_err(|e| Fault::internal(format!("the schema in a ticket: {e}")))?;
             let planned = match self.take(&ticket.query) {
                 Some(planned) => planned,
-                None => self.plan_again(call, &ticket).await?,
+                None => {
+                    if let Some(answer) = self.written(call, &ticket).await? {
+                        return Ok(answer);
+                    }
+                    self.plan_again(call, &ticket).await?
+                }
             };
             let schema = edge::schema(&planned.schema(), ticket.types, Some(&ticket.query));
             same_columns(&promised, &schema)?;
@@ -154,7 +160,8 @@ impl Statements {
         answer.await.map_err(|f: Fault| f.with_query(&id))
     }
 
-    /// Runs a statement that answers no rows, such as `SET`, to its end.
+    /// Runs a statement that writes, or answers no rows, such as `SET`, to its end; the rows that
+    /// were written.
     ///
     /// # Errors
     /// `[UNSUPPORTED]` when it answers rows: they would be lost.
@@ -162,16 +169,22 @@ impl Statements {
         let id = new_query_id();
         let work = async {
             let planned = self.plan(call, &statement, &id, call.remaining()).await?;
-            if !planned.schema().fields().is_empty() {
+            let writes = planned.is_write();
+            if !writes && !planned.schema().fields().is_empty() {
                 return Err(Fault::unsupported(
                     "the statement answers rows; send it as a query, not as an update",
                 ));
             }
             let mut stream = planned.run()?;
+            let mut count = 0;
             while let Some(batch) = stream.next().await {
-                batch?;
+                let batch = batch?;
+                if writes {
+                    let column = batch.column(0).as_primitive_opt::<Int64Type>();
+                    count += column.map_or(0, |column| column.values().iter().sum::<i64>());
+                }
             }
-            Ok(0)
+            Ok(count)
         };
         call.bounded(work).await.map_err(|f| f.with_query(&id))
     }
@@ -256,7 +269,31 @@ impl Statements {
             timeout: call.remaining(),
             query_id: Some(ticket.query.clone()),
         };
-        call.bounded(async { Ok(session.plan(request).await?) }).await
+        let planned = call.bounded(async { Ok(session.plan(request).await?) }).await?;
+        if planned.is_write() {
+            return Err(Fault::new(
+                ErrorCode::InvalidOption,
+                "this ticket writes, and what became of it is not known here any more: it waited \
+                 too long, was read long ago, or another server made it. Nothing is written now; \
+                 look whether the rows are there before you send the statement again",
+            )
+            .with_grpc(Code::FailedPrecondition));
+        }
+        Ok(planned)
+    }
+
+    /// The answer of a ticket whose write was begun before: nothing is written twice.
+    async fn written(&self, call: &Call, ticket: &Ticket) -> Result<Option<Response<Messages>>> {
+        let known = call.bounded(async { Ok(self.engine.written(&ticket.query).await) }).await?;
+        let Some(answer) = known else { return Ok(None) };
+        let batch = answer?;
+        let schema = edge::schema(&batch.schema(), ticket.types, Some(&ticket.query));
+        let batch = batch
+            .with_schema(schema)
+            .map_err(|e| Fault::internal(format!("the answer of a write: {e}")))?;
+        let mut response = Response::new(stream::listing(&batch, self.limits()));
+        name_query(&mut response, &ticket.query);
+        Ok(Some(response))
     }
 
     fn take(&self, id: &QueryId) -> Option<PlannedQuery> {

@@ -27,6 +27,8 @@ pub enum ErrorKind {
     Cancelled,
     /// The source asked to be left alone for a while.
     RateLimited,
+    /// A commit was sent and nobody can tell whether it happened. Never to be tried again blindly.
+    OutcomeUnknown,
     /// A bug in the connector.
     Internal,
 }
@@ -43,6 +45,8 @@ impl ErrorKind {
             Self::Timeout => ErrorCode::Timeout,
             Self::Cancelled => ErrorCode::Cancelled,
             Self::RateLimited => ErrorCode::RateLimited,
+            // Not SOURCE_UNAVAILABLE: clients try that again by themselves.
+            Self::OutcomeUnknown => ErrorCode::Timeout,
             Self::Internal => ErrorCode::Internal,
         }
     }

@@ -36,6 +36,7 @@ mod stream;
 mod table;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod write;
 
 pub use capabilities::{Capabilities, FilterSupport, Pushdown, SnapshotKind};
 pub use costs::OperatorCosts;
@@ -49,3 +50,4 @@ pub use source::{
 };
 pub use stream::{BatchStream, Counted, ScanCounters};
 pub use table::{TableDef, TableInfo, TableKind};
+pub use write::{CommitGate, PreparedWrite, WriteContext, WriteOutcome, WriteRequest};

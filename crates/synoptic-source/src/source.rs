@@ -13,13 +13,14 @@ use datafusion_physical_expr_common::physical_expr::PhysicalExpr;
 use synoptic_types::{Deadline, QueryId, Reason, SourceName, TableName};
 
 use crate::capabilities::{Capabilities, Pushdown};
-use crate::error::{Result, SourceError};
+use crate::error::{ErrorKind, Result, SourceError};
 use crate::fragment::Fragment;
 use crate::narrowed::Narrowed;
 use crate::position::{CopyPosition, Pinned};
 use crate::relation::Relation;
 use crate::stream::{BatchStream, ScanCounters};
 use crate::table::{TableDef, TableInfo};
+use crate::write::{PreparedWrite, WriteRequest};
 
 /// Who asks: what a source needs to know of the statement.
 #[derive(Debug, Clone)]
@@ -219,5 +220,20 @@ pub trait Source: Debug + Send + Sync + 'static {
         let _ = (estimate, snapshot, options);
         let what = relation.kind();
         Err(SourceError::internal(format!("the source was handed {what}, which it does not do")))
+    }
+
+    /// Makes a write ready. No I/O: what can be known without asking is refused here, before
+    /// anything runs.
+    ///
+    /// # Errors
+    /// `PermissionDenied` when the configuration does not let this source be written to,
+    /// `Unsupported` when the source cannot do it exactly, with the reason and what to do.
+    fn prepare_write(&self, request: WriteRequest) -> Result<Arc<dyn PreparedWrite>> {
+        let _ = request;
+        let connector = self.connector();
+        Err(SourceError::new(
+            ErrorKind::Unsupported,
+            format!("INSERT: the connector '{connector}' only reads"),
+        ))
     }
 }

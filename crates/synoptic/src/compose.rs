@@ -227,6 +227,7 @@ fn engine_config(
         batch_size: server.batch_size,
         max_concurrent_queries: server.max_concurrent_queries,
         query_history: server.query_history,
+        write_outcomes: server.write_outcomes,
         // The configuration takes none that is too short.
         token_key: freshness.token_key.as_ref().and_then(|key| TokenKey::new(key.as_bytes())),
         freshness: Policy {

@@ -40,8 +40,8 @@ fn kind_of(code: &str) -> Option<ErrorKind> {
         ("28", _) | (_, "42501") => ErrorKind::PermissionDenied,
         (_, "42P01" | "42703" | "42804" | "3F000" | "42P02") => ErrorKind::Changed,
         (_, "55P03") => ErrorKind::Timeout,
-        ("22" | "P0" | "38" | "39" | "55", _) | (_, "XX001" | "XX002") => ErrorKind::Data,
-        ("0A" | "54", _) | (_, "25006") => ErrorKind::Unsupported,
+        ("22" | "23" | "P0" | "38" | "39" | "55", _) | (_, "XX001" | "XX002") => ErrorKind::Data,
+        ("0A" | "54", _) | (_, "25006" | "42809" | "42P10" | "428C9") => ErrorKind::Unsupported,
         // 40001 is also a standby's "conflict with recovery"; 3D000 is a database that is gone.
         ("08" | "40" | "53" | "57" | "58" | "3D" | "HV" | "XX" | "F0", _) | (_, "25P03") => {
             ErrorKind::Unavailable
@@ -53,7 +53,7 @@ fn kind_of(code: &str) -> Option<ErrorKind> {
 fn advice(code: &str, kind: ErrorKind) -> Option<&'static str> {
     match (code, kind) {
         ("28P01" | "28000", _) => Some("check the user and password in the source's url"),
-        ("42501", _) => Some("grant the source's user SELECT on it"),
+        ("42501", _) => Some("grant the source's user SELECT on it (INSERT to write)"),
         (_, ErrorKind::Changed) => Some("it changed since the statement was planned: run it again"),
         ("40001", _) => Some("the server gave the statement up: run it again"),
         ("53300", _) => Some("lower max_connections, or raise it at the server"),

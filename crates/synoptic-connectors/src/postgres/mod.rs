@@ -15,6 +15,7 @@
 mod copy;
 mod decode;
 mod discover;
+mod encode;
 mod error;
 mod numeric;
 mod options;
@@ -31,6 +32,7 @@ mod statistics;
 mod tests;
 mod tls;
 mod types;
+mod write;
 
 use std::sync::Arc;
 

@@ -31,6 +31,7 @@ struct DeclaredOptions {
     acquire_timeout: Option<String>,
     application_name: Option<String>,
     tls_root_cert: Option<PathBuf>,
+    writable: Option<bool>,
 }
 
 /// How the server's certificate is checked once TLS is used.
@@ -63,6 +64,8 @@ pub(super) struct Options {
     pub acquire_timeout: Duration,
     /// The first part of the `application_name` each session shows.
     pub application_name: String,
+    /// Whether INSERT is allowed.
+    pub writable: bool,
     /// `host:port/database`, without credentials.
     pub location: String,
 }
@@ -151,6 +154,7 @@ impl Options {
             connect_timeout,
             acquire_timeout,
             application_name,
+            writable: options.writable.unwrap_or(false),
         })
     }
 }

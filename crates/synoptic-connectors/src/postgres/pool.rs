@@ -19,7 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::discover::{prepare_stamps_sql, stamps_sql};
 use super::error::{from_postgres, is_fatal, is_lost, timed_out};
 use super::options::Options;
-use super::position::{Answer, Memory, question};
+use super::position::Memory;
 use super::tls::Tls;
 
 /// An unused connection is closed after this long, and any connection at this age, so that
@@ -263,15 +263,8 @@ impl Pool {
             loop {
                 let permit = self.reserve(1, deadline).await?;
                 let lease = self.checkout(permit, deadline).await?;
-                let ask = async {
-                    let client = lease.client();
-                    let question = question(memory.rights(client).await?);
-                    let answer = Answer::read(&client.simple_query(&question).await?);
-                    memory.learn_lineage(client, &answer).await?;
-                    Ok(answer)
-                };
-                match lease.run(ask).await {
-                    Ok(answer) => return Ok(memory.position(&answer)),
+                match lease.run(memory.ask(lease.client())).await {
+                    Ok(position) => return Ok(position),
                     Err(error) if lease.is_stale(&error) => {}
                     // A right may have been taken away.
                     Err(error) if !spoilt && !is_lost(&error) => {

@@ -282,6 +282,17 @@ impl Memory {
         }
     }
 
+    /// Asks the server at the end of `client` where it is.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn ask(&self, client: &Client) -> Result<CopyPosition, tokio_postgres::Error> {
+        let question = question(self.rights(client).await?);
+        let answer = Answer::read(&client.simple_query(&question).await?);
+        self.learn_lineage(client, &answer).await?;
+        Ok(self.position(&answer))
+    }
+
     /// The history of `epoch` as far as it is known without asking.
     fn known_lineage(&self, epoch: Epoch) -> Lineage {
         match &self.0.lock().lineage {

@@ -9,8 +9,8 @@ use datafusion::logical_expr::Expr;
 use moka::sync::Cache;
 use synoptic_source::{
     Capabilities, CopyPosition, ErrorKind, FilterSupport, Fragment, OperatorCosts, OperatorKind,
-    PrepareOptions, PreparedScan, Pushdown, Relation, Result, Snapshot, SnapshotKind, Source,
-    SourceCheck, SourceError, Statement, TableDef, TableInfo,
+    PrepareOptions, PreparedScan, PreparedWrite, Pushdown, Relation, Result, Snapshot,
+    SnapshotKind, Source, SourceCheck, SourceError, Statement, TableDef, TableInfo, WriteRequest,
 };
 use synoptic_types::{Position, Reason, SourceName, TableName};
 use tokio::time::Instant;
@@ -27,6 +27,7 @@ use super::request::{comment, request};
 use super::scan::{PostgresScan, ScanPlan, shared};
 use super::snapshot::{PgSnapshot, Shared};
 use super::statistics::{Estimates, STATISTICS_SQL};
+use super::write::PostgresWrite;
 
 const OLDEST_VERSION: i32 = 120_000;
 
@@ -256,5 +257,11 @@ impl Source for PostgresSource {
         let schema = Arc::clone(&relation.schema);
         let plan = ScanPlan::of_relation(&shared, request, schema, encodings, options.batch_size);
         Ok(Arc::new(PostgresScan::new(Arc::clone(&self.pool), plan, query_id, estimate)))
+    }
+
+    fn prepare_write(&self, request: WriteRequest) -> Result<Arc<dyn PreparedWrite>> {
+        let write = PostgresWrite::new(&self.pool, &self.memory, self.name.as_str(), &request);
+        let write = write.map_err(|error| self.pool.name(error).in_table(request.table.name()))?;
+        Ok(Arc::new(write))
     }
 }

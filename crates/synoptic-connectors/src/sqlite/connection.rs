@@ -64,7 +64,7 @@ impl Connections {
 
     /// A connection to the file that the path leads to now. Blocks.
     pub fn acquire(&self) -> Result<Open> {
-        let mut file = self.identify()?;
+        let file = self.identify()?;
         loop {
             let idle = self.idle.lock().pop();
             match idle {
@@ -73,9 +73,18 @@ impl Connections {
                 None => break,
             }
         }
+        self.opened(file, OpenFlags::SQLITE_OPEN_READ_ONLY)
+    }
+
+    /// A connection of its own that may write. Blocks.
+    pub fn open_to_write(&self) -> Result<Open> {
+        self.opened(self.identify()?, OpenFlags::SQLITE_OPEN_READ_WRITE)
+    }
+
+    fn opened(&self, mut file: FileId, access: OpenFlags) -> Result<Open> {
         for _ in 0..OPEN_ATTEMPTS {
             let held = Held::of(&self.path, file);
-            let connection = self.open().map_err(|error| convert(error, &self.path))?;
+            let connection = self.open(access).map_err(|error| convert(error, &self.path))?;
             // The path may lead to another file than a moment ago.
             let now = self.identify()?;
             if now == file {
@@ -126,9 +135,9 @@ impl Connections {
         Ok(file_id(&metadata))
     }
 
-    fn open(&self) -> rusqlite::Result<Connection> {
+    fn open(&self, access: OpenFlags) -> rusqlite::Result<Connection> {
         // Without SQLITE_OPEN_URI no character of a path has a meaning of its own.
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags)?;
         connection.busy_timeout(self.busy_timeout)?;
         // A database may come from anywhere: its views cannot call functions with side effects.

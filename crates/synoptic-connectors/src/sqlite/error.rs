@@ -33,7 +33,10 @@ pub(super) fn convert(error: rusqlite::Error, path: &Path) -> SourceError {
         ErrorCode::PermissionDenied
         | ErrorCode::AuthorizationForStatementDenied
         | ErrorCode::ReadOnly => {
-            (ErrorKind::PermissionDenied, format!("{path} may not be read: {text}"))
+            (ErrorKind::PermissionDenied, format!("{path} may not be used in this way: {text}"))
+        }
+        ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch => {
+            (ErrorKind::Data, format!("a row breaks a rule of the table: {text}"))
         }
         ErrorCode::SchemaChanged => (
             ErrorKind::Changed,

@@ -32,6 +32,7 @@ mod statistics;
 mod types;
 mod version;
 mod worker;
+mod write;
 
 #[cfg(test)]
 mod tests;

@@ -18,6 +18,7 @@ struct DeclaredOptions {
     max_connections: Option<usize>,
     acquire_timeout: Option<String>,
     busy_timeout: Option<String>,
+    writable: Option<bool>,
 }
 
 /// What the connector works with.
@@ -31,6 +32,8 @@ pub(super) struct Options {
     pub acquire_timeout: Duration,
     /// How long SQLite waits for a writer's lock.
     pub busy_timeout: Duration,
+    /// Whether INSERT is allowed.
+    pub writable: bool,
 }
 
 impl Options {
@@ -58,6 +61,7 @@ impl Options {
             max_connections,
             acquire_timeout: duration("acquire_timeout", &options.acquire_timeout, 10)?,
             busy_timeout: duration("busy_timeout", &options.busy_timeout, 5)?,
+            writable: options.writable.unwrap_or(false),
         })
     }
 }

@@ -8,8 +8,8 @@ use datafusion::common::Statistics;
 use datafusion::logical_expr::Expr;
 use synoptic_source::{
     Capabilities, CopyPosition, FilterSupport, Fragment, OperatorKind, PrepareOptions,
-    PreparedScan, Pushdown, Relation, Result, Snapshot, SnapshotKind, Source, SourceCheck,
-    SourceError, Statement, TableDef, TableInfo,
+    PreparedScan, PreparedWrite, Pushdown, Relation, Result, Snapshot, SnapshotKind, Source,
+    SourceCheck, SourceError, Statement, TableDef, TableInfo, WriteRequest,
 };
 use synoptic_types::{Reason, SourceName, TableName};
 use tokio::sync::Semaphore;
@@ -25,6 +25,7 @@ use super::select::select;
 use super::snapshot::{Shared, SqliteSnapshot};
 use super::statistics;
 use super::worker::Plan;
+use super::write::SqliteWrite;
 use crate::sql::{Dialect as _, SQLITE};
 
 /// One database file.
@@ -230,5 +231,10 @@ impl Source for SqliteSource {
             plan: Arc::new(plan),
             statistics: estimate,
         }))
+    }
+
+    fn prepare_write(&self, request: WriteRequest) -> Result<Arc<dyn PreparedWrite>> {
+        let detail = self.detail(&request.table)?;
+        Ok(Arc::new(SqliteWrite::new(&self.shared, &request, detail)?))
     }
 }

@@ -75,6 +75,11 @@ impl SourceTable {
         }
     }
 
+    /// The copy of the source it is a table of.
+    pub(crate) fn entry(&self) -> &Arc<SourceEntry> {
+        &self.entry
+    }
+
     /// The source and the statement, when the table is one statement's.
     pub(crate) fn of_statement(&self) -> Option<(Arc<SourceEntry>, Arc<Scope>)> {
         match &self.scope {

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::TrackConsumersPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
@@ -34,6 +35,8 @@ use crate::session::{
     Session, checked_sum, ordered_extremes,
 };
 
+use crate::write::Outcomes;
+
 pub use counters::{CopyCount, Counters};
 use memory::SharingPool;
 pub(crate) use registry::Registry;
@@ -55,6 +58,8 @@ pub struct EngineConfig {
     pub max_concurrent_queries: usize,
     /// Ended queries that `system.queries` still shows.
     pub query_history: usize,
+    /// Writes whose outcomes are remembered, for tickets that are sent again.
+    pub write_outcomes: usize,
     /// The key tokens are signed with, shared by servers that trust each other's; when not set, a
     /// random one that ends with the process.
     pub token_key: Option<TokenKey>,
@@ -79,6 +84,7 @@ impl Default for EngineConfig {
             batch_size: 8192,
             max_concurrent_queries: 64,
             query_history: 1000,
+            write_outcomes: 10_000,
             token_key: None,
             freshness: Policy::default(),
             plan_cache: 1000,
@@ -110,6 +116,7 @@ pub struct Engine {
     runtime: Arc<RuntimeEnv>,
     queries: Registry,
     plans: PlanCache,
+    writes: Outcomes,
     running: Arc<Semaphore>,
     token_key: TokenKey,
     counters: Counters,
@@ -126,6 +133,7 @@ impl Engine {
         Ok(Arc::new(Self {
             queries: Registry::new(config.query_history),
             plans: PlanCache::new(config.plan_cache),
+            writes: Outcomes::new(config.write_outcomes),
             running: Arc::new(Semaphore::new(config.max_concurrent_queries)),
             token_key: config.token_key.clone().unwrap_or_else(random_key),
             counters: Counters::default(),
@@ -271,6 +279,16 @@ impl Engine {
 
     pub(crate) fn plans(&self) -> &PlanCache {
         &self.plans
+    }
+
+    pub(crate) fn writes(&self) -> &Outcomes {
+        &self.writes
+    }
+
+    /// The answer of a write that was begun before, as soon as it has ended; `None` when the
+    /// statement is not known as one.
+    pub async fn written(&self, id: &QueryId) -> Option<Result<RecordBatch>> {
+        self.writes.answer(id).await
     }
 
     pub(crate) fn base(&self) -> &SessionState {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
-use synoptic_freshness::{Choice, Method, Opened};
+use synoptic_freshness::{Choice, Method, Opened, Token};
 use synoptic_types::{Moment, SourceName};
 
 use crate::engine::Engine;
@@ -142,13 +142,20 @@ impl Reading {
         wall.checked_sub_signed(span(now.since(moment))?)?
             .checked_add_signed(span(moment.since(now))?)
     }
+}
 
-    /// What holds for the statement as a whole.
-    pub(crate) fn columns(&self, engine: &Engine) -> StatementColumns {
-        let token = &self.settled.token;
+impl StatementColumns {
+    /// What holds for the statement as a whole: of what it read, and of what it wrote.
+    pub(crate) fn of(reading: Option<&Reading>, written: &Token, engine: &Engine) -> Self {
+        let mut token = reading.map(|reading| reading.settled.token.clone()).unwrap_or_default();
+        if let Err(error) = token.merge(written) {
+            tracing::warn!(%error, "what was written is not in the token");
+        }
         let encoded = (!token.is_empty()).then(|| token.encode(engine.token_key()).ok()).flatten();
-        let skew = (!self.opened.is_empty()).then(|| millis(self.settled.skew));
-        StatementColumns { skew_ms: skew, token: encoded }
+        let skew = reading
+            .filter(|reading| !reading.opened.is_empty())
+            .map(|reading| millis(reading.settled.skew));
+        Self { skew_ms: skew, token: encoded }
     }
 }
 

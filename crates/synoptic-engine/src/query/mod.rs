@@ -22,6 +22,7 @@ use crate::error::Result;
 use crate::freshness::{CopyColumns, StatementColumns};
 use crate::scope::Scope;
 use crate::session::{Planned, Replanning, Session};
+use crate::write::{Target, Writing, count_schema};
 
 pub(crate) use record::QueryRecord;
 use start::Start;
@@ -50,7 +51,7 @@ pub struct Description {
     pub schema: SchemaRef,
     /// `$1`, `$2`, … in numerical order with the types that the plan wants, when it knows.
     pub parameters: Vec<(String, Option<DataType>)>,
-    /// Whether it changes something instead of answering (never, in this version).
+    /// Whether it writes; then it answers one row, `count`.
     pub is_update: bool,
 }
 
@@ -70,7 +71,12 @@ pub struct PlannedQuery {
     session: Session,
     record: Arc<QueryRecord>,
     scope: Arc<Scope>,
+    /// Of the answer.
     schema: SchemaRef,
+    /// Of what is read; of the answer, unless it writes.
+    rows: SchemaRef,
+    /// Where the rows go, when it writes.
+    target: Option<Target>,
     deadline: Option<Deadline>,
     /// Taken by `run`; what is still here when dropped was never started.
     work: Option<(Work, Replanning)>,
@@ -84,9 +90,11 @@ impl PlannedQuery {
         deadline: Option<Deadline>,
         again: Replanning,
     ) -> Self {
-        let Planned { scope, schema, work } = planned;
+        let Planned { scope, schema: rows, work, target } = planned;
         let engine = Arc::clone(session.engine());
-        Self { engine, session, record, scope, schema, deadline, work: Some((work, again)) }
+        let schema = if target.is_some() { count_schema() } else { Arc::clone(&rows) };
+        let work = Some((work, again));
+        Self { engine, session, record, scope, schema, rows, target, deadline, work }
     }
 
     /// The statement's id.
@@ -97,6 +105,11 @@ impl PlannedQuery {
     /// The columns of the answer, equal to the schema of every batch.
     pub fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
+    }
+
+    /// Whether it writes: then it can be run once, and never planned again.
+    pub fn is_write(&self) -> bool {
+        self.target.is_some()
     }
 
     /// The scans as planned, with nothing counted yet.
@@ -119,6 +132,15 @@ impl PlannedQuery {
     }
 
     fn start(&self, work: Option<(Work, Replanning)>) -> Result<QueryStream> {
+        let writing = match (&self.target, &work) {
+            (Some(target), Some((Work::Plan { .. }, _))) => {
+                let (target, id) = (target.clone(), self.record.id());
+                self.session.reads(&self.record);
+                Some(Writing::claim(&self.session, &self.scope, target, id)?)
+            }
+            _ => None,
+        };
+        let gate = writing.as_ref().map(Writing::gate);
         let (batches, permit) = match work {
             Some((Work::Plan { plan, context }, again)) => {
                 let permit = self.engine.admit()?;
@@ -129,7 +151,7 @@ impl PlannedQuery {
                         engine: Arc::clone(&self.engine),
                         session: self.session.clone(),
                         scope: Arc::clone(&self.scope),
-                        schema: self.schema(),
+                        schema: Arc::clone(&self.rows),
                         again,
                     };
                     start.stream(plan, context)
@@ -141,6 +163,10 @@ impl PlannedQuery {
             Some((Work::Rows(rows), _)) => (stream::of_rows(self.schema(), rows), None),
             None => (stream::of_rows(self.schema(), vec![]), None),
         };
+        let batches = match writing {
+            Some(writing) => writing.stream(batches),
+            None => batches,
+        };
         self.record.start();
         Ok(QueryStream::new(
             Arc::clone(&self.engine),
@@ -150,6 +176,7 @@ impl PlannedQuery {
             batches,
             self.deadline,
             permit,
+            gate,
         ))
     }
 }

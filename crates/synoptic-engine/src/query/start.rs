@@ -69,7 +69,7 @@ impl Start {
             drop(plan);
             let planned = self.again.plan(self.engine.now(), attempts).await?;
             let next = match planned {
-                Planned { scope, schema, work: Work::Plan { plan, context } }
+                Planned { scope, schema, work: Work::Plan { plan, context }, target: _ }
                     if schema == self.schema =>
                 {
                     (scope, plan, context)

@@ -10,6 +10,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{Stream, StreamExt};
+use synoptic_source::CommitGate;
 use synoptic_types::{Deadline, ErrorCode, QueryId};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
@@ -38,6 +39,19 @@ struct Running {
     cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
     timeout: Option<Pin<Box<Sleep>>>,
     _permit: Option<OwnedSemaphorePermit>,
+    /// Of a write.
+    gate: Option<Arc<CommitGate>>,
+}
+
+impl Running {
+    /// Whether it ends because of `reason`: not while a commit is on its way, whose outcome must
+    /// be told.
+    fn may_end_after(&mut self, reason: impl FnOnce(&mut Self) -> bool) -> bool {
+        if self.gate.as_ref().is_some_and(|gate| gate.is_committing()) {
+            return false;
+        }
+        reason(self) && self.gate.as_ref().is_none_or(|gate| gate.cancel())
+    }
 }
 
 /// A stream over rows that are there already.
@@ -55,10 +69,11 @@ impl QueryStream {
         batches: SendableRecordBatchStream,
         deadline: Option<Deadline>,
         permit: Option<OwnedSemaphorePermit>,
+        gate: Option<Arc<CommitGate>>,
     ) -> Self {
         let timeout = deadline.map(|d| Box::pin(tokio::time::sleep_until(d.instant().into())));
         let cancelled = Box::pin(record.cancelled());
-        let running = Some(Running { batches, cancelled, timeout, _permit: permit });
+        let running = Some(Running { batches, cancelled, timeout, _permit: permit, gate });
         Self { engine, record, scope, schema, running }
     }
 
@@ -87,12 +102,13 @@ impl QueryStream {
 
     fn advance(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<RecordBatch>>> {
         let Some(running) = &mut self.running else { return Poll::Ready(None) };
-        if running.cancelled.as_mut().poll(cx).is_ready() {
+        if running.may_end_after(|r| r.cancelled.as_mut().poll(cx).is_ready()) {
             return Poll::Ready(Some(Err(Error::cancelled(self.record.id()))));
         }
-        if let Some(timeout) = &mut running.timeout
-            && timeout.as_mut().poll(cx).is_ready()
-        {
+        let passed = |r: &mut Running| {
+            r.timeout.as_mut().is_some_and(|timeout| timeout.as_mut().poll(cx).is_ready())
+        };
+        if running.may_end_after(passed) {
             return Poll::Ready(Some(Err(timed_out(None))));
         }
         let batches = &mut running.batches;

@@ -16,7 +16,7 @@ use datafusion::config::ConfigOptions;
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::OptimizerConfig;
 use datafusion::sql::parser::Statement as DFStatement;
 use futures::FutureExt;
@@ -26,7 +26,7 @@ use synoptic_source::Statement;
 use synoptic_types::{Deadline, ErrorCode, Moment, QueryId, QueryOptions};
 use uuid::Uuid;
 
-use crate::catalog::StatementCatalogs;
+use crate::catalog::{SourceTable, StatementCatalogs};
 use crate::cut::cut;
 use crate::engine::hints;
 use crate::error::{Error, Result, timed_out};
@@ -34,7 +34,8 @@ use crate::exec::{keeping_first_rows, knowing_joins, replaying_recursions, yield
 use crate::freshness::{MAX_ATTEMPTS, Wanted, ask_again, choose_copies};
 use crate::query::{Description, PlannedQuery, QueryRecord, Request, Work, with_deep_stack};
 use crate::scope::Scope;
-use crate::sql::{Command, Parsed, Query, Shown, named_apart, parse, shown_name};
+use crate::sql::{Command, Parsed, Query, Shown, Write, named_apart, parse, shown_name};
+use crate::write::{Target, count_schema, exact_value};
 
 use super::overflow::checked;
 use super::plan_cache::{Key, Logical};
@@ -71,14 +72,23 @@ impl Session {
         let work = async {
             let session = self.state.lock().clone();
             let sources = self.engine().host().snapshot();
+            if let Some(write) = &query.write {
+                self.target(write, &session, &sources, &options).await?;
+            }
             let wanted = self.wanted(&query, &options, &sources, &session).await?;
             let asked = Asked { wanted: &wanted, options: &options, sources: &sources };
             let describing = |catalogs: StatementCatalogs| {
                 let state = self.session_state(session.clone(), catalogs, &options);
-                let statement = query.statement.clone();
+                let query = query.clone();
                 async move {
-                    let (plan, names) = logical_plan(&state, statement).await?;
-                    describe(&state, &plan, &names)
+                    let (plan, names) = logical_rows(&state, &query).await?;
+                    let description = describe(&state, &plan, &names)?;
+                    Ok(match query.write {
+                        Some(_) => {
+                            Description { schema: count_schema(), is_update: true, ..description }
+                        }
+                        None => description,
+                    })
                 }
                 .boxed()
             };
@@ -153,7 +163,9 @@ impl Session {
                 async move {
                     let scope = Arc::clone(&catalogs.scope);
                     match plans.revived(&kept, &catalogs).await {
-                        Some(logical) => self.physical(logical, request, scope).await.map(Some),
+                        Some(logical) => {
+                            self.physical(logical, request, scope, None).await.map(Some)
+                        }
                         None => Ok(None),
                     }
                 }
@@ -163,7 +175,8 @@ impl Session {
                 return Ok(planned);
             }
         }
-        let rows = |(schema, work)| Planned { scope: Arc::clone(scope), schema, work };
+        let rows =
+            |(schema, work)| Planned { scope: Arc::clone(scope), schema, work, target: None };
         let query = match parse(&request.sql)? {
             Parsed::Query(query) => query,
             Parsed::Command(Command::Show(Shown::Options)) => {
@@ -187,21 +200,28 @@ impl Session {
                 return Ok(rows((Arc::new(Schema::empty()), Work::Rows(vec![]))));
             }
         };
+        let target = match &query.write {
+            Some(write) => Some(self.target(write, &session, &sources, options).await?),
+            None => None,
+        };
+        // Only queries are kept.
+        let key = key.filter(|_| target.is_none());
         let wanted = self.wanted(&query, options, &sources, &session).await?;
         let asked = Asked { wanted: &wanted, options, sources: &sources };
         let planning = |catalogs: StatementCatalogs| {
             let (session, key, query) = (session.clone(), key.clone(), query.clone());
+            let target = target.clone();
             async move {
                 let scope = Arc::clone(&catalogs.scope);
                 let state = self.session_state(session, catalogs.clone(), options);
-                let (plan, names) = logical_plan(&state, query.statement.clone()).await?;
+                let (plan, names) = logical_rows(&state, &query).await?;
                 let parameters = parameters(&plan)?;
                 let context = state.task_ctx();
                 let logical = Logical { plan, names, parameters, state: Arc::new(state), context };
                 if let Some(key) = key {
                     plans.keep(key, query, &logical, &catalogs, self.engine().base());
                 }
-                self.physical(logical, request, scope).await
+                self.physical(logical, request, scope, target).await
             }
             .boxed()
         };
@@ -219,6 +239,39 @@ impl Session {
         let tables = self.engine().base().resolve_table_references(&query.statement)?;
         let names = (session.catalog.as_str(), session.schema.as_str());
         Wanted::of(&tables, &query.hints, options, sources, names).await
+    }
+
+    /// The table an INSERT writes to, at the source's authoritative copy.
+    async fn target(
+        &self,
+        write: &Write,
+        session: &State,
+        sources: &Arc<Snapshot>,
+        options: &QueryOptions,
+    ) -> Result<Target> {
+        let nobody = Statement { query_id: new_id(), deadline: None };
+        let catalogs = StatementCatalogs {
+            engine: Arc::clone(self.engine()),
+            sources: Arc::clone(sources),
+            // No copies are chosen for it.
+            scope: Scope::new(Arc::new(nobody), options),
+            last: None,
+        };
+        let name = write.target.clone().resolve(&session.catalog, &session.schema);
+        let provider = match catalogs.schema(&name.catalog, &name.schema) {
+            Some(schema) => schema.table(&name.table).await?,
+            None => None,
+        };
+        let provider = provider.ok_or_else(|| {
+            Error::new(ErrorCode::UnknownTable, format!("table '{name}' not found"))
+        })?;
+        let table = provider.downcast_ref::<SourceTable>().ok_or_else(|| {
+            Error::new(
+                ErrorCode::PermissionDenied,
+                format!("INSERT INTO {name}: it is a table of the system, which nobody writes to"),
+            )
+        })?;
+        Target::new(table, &write.columns)
     }
 
     /// Does `work` with the copies that prove what is asked; again with others, when one of them
@@ -262,14 +315,18 @@ impl Session {
         logical: Logical,
         request: &Request,
         scope: Arc<Scope>,
+        target: Option<Target>,
     ) -> Result<Planned> {
         let Logical { plan, names, parameters, state, context } = logical;
-        let plan = bind(plan, &parameters, &request.parameters)?;
+        let plan = bind(plan, &parameters, &request.parameters, target.is_some())?;
         let plan = match &plan {
             LogicalPlan::Explain(_) => state.optimize(&plan)?,
             _ => optimized(&state, plan, self.engine().clock().now())?,
         };
         let schema = answer_schema(plan.schema(), &names);
+        if let Some(target) = &target {
+            target.check(&schema)?;
+        }
         let plan = cut(plan, &scope, self.engine().config().cut).await?;
         // What stays here, after the sources have had their part.
         let plan = checked(plan)?;
@@ -279,7 +336,7 @@ impl Session {
         knowing_joins(&physical)?;
         let physical = yielding_joins(physical)?;
         let work = Work::Plan { plan: physical, context };
-        Ok(Planned { scope, schema, work })
+        Ok(Planned { scope, schema, work, target })
     }
 
     async fn carry_out(&self, command: Command) -> Result<()> {
@@ -378,6 +435,8 @@ pub(crate) struct Planned {
     pub(crate) scope: Arc<Scope>,
     pub(crate) schema: SchemaRef,
     pub(crate) work: Work,
+    /// Where the rows go, when the statement is an INSERT.
+    pub(crate) target: Option<Target>,
 }
 
 /// What it takes to plan a statement again, when a copy does not hold what it was chosen for.
@@ -436,6 +495,43 @@ async fn within<T>(
             Err(_) => Err(timed_out(option)),
         },
     }
+}
+
+/// The logical plan of a query, or of the rows of an INSERT.
+async fn logical_rows(state: &SessionState, query: &Query) -> Result<(LogicalPlan, Vec<String>)> {
+    match query.write.as_ref().and_then(|write| write.typed.clone()) {
+        Some(insert) => Ok((typed_values(state, insert).await?, Vec::new())),
+        None => logical_plan(state, query.statement.clone()).await,
+    }
+}
+
+/// The VALUES of an INSERT whose placeholders have the types of their columns. DataFusion casts
+/// the other values to those types, which may round; so they are taken back and converted exactly.
+async fn typed_values(state: &SessionState, insert: DFStatement) -> Result<LogicalPlan> {
+    let other = || {
+        Error::new(
+            ErrorCode::Unsupported,
+            "VALUES with placeholders take placeholders and constants only; compute values with \
+             INSERT … SELECT",
+        )
+    };
+    let LogicalPlan::Dml(dml) = state.statement_to_plan(insert).await? else { return Err(other()) };
+    let LogicalPlan::Projection(projection) = dml.input.as_ref() else { return Err(other()) };
+    let LogicalPlan::Values(values) = projection.input.as_ref() else { return Err(other()) };
+    let mut values = values.clone();
+    for cell in values.values.iter_mut().flatten() {
+        let exact = match &*cell {
+            Expr::Placeholder(_) | Expr::Literal(..) => continue,
+            Expr::Cast(cast) => match cast.expr.as_ref() {
+                Expr::Literal(value, _) => exact_value(value, cast.field.data_type()),
+                _ => return Err(other()),
+            },
+            _ => return Err(other()),
+        };
+        let exact = exact.map_err(|why| Error::new(ErrorCode::Data, format!("INSERT: {why}")))?;
+        *cell = Expr::Literal(exact, None);
+    }
+    Ok(LogicalPlan::Values(values))
 }
 
 /// The logical plan, and the names of columns that had to be told apart to make one.
@@ -536,6 +632,7 @@ fn bind(
     plan: LogicalPlan,
     wanted: &[(String, Option<DataType>)],
     given: &[ScalarValue],
+    exactly: bool,
 ) -> Result<LogicalPlan> {
     if wanted.len() != given.len() {
         return Err(Error::new(
@@ -548,8 +645,11 @@ fn bind(
     }
     let values = wanted.iter().zip(given).map(|((name, data_type), value)| {
         let cast = match data_type {
-            Some(data_type) => value.cast_to(data_type).map_err(|e| {
-                let reason = e.strip_backtrace();
+            Some(data_type) => match exactly {
+                true => exact_value(value, data_type),
+                false => value.cast_to(data_type).map_err(|e| e.strip_backtrace()),
+            }
+            .map_err(|reason| {
                 let message = format!("parameter {name} does not fit {data_type}: {reason}");
                 Error::new(ErrorCode::Data, message)
             })?,

@@ -72,6 +72,11 @@ pub(crate) fn of_engine(config: &EngineConfig) -> Vec<Setting> {
             "ended queries that system.queries still shows",
         ),
         setting(
+            "server.write_outcomes",
+            config.write_outcomes.to_string(),
+            "writes whose outcomes are remembered, for tickets that are sent again",
+        ),
+        setting(
             "server.plan_cache",
             config.plan_cache.to_string(),
             "statements whose plans are kept for when they are asked again",

@@ -10,6 +10,7 @@ mod refuse;
 mod rewrite;
 mod size;
 mod unique;
+mod write;
 
 use datafusion::sql::parser::{DFParserBuilder, Statement as DFStatement};
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
@@ -22,6 +23,7 @@ pub(crate) use command::{Command, Shown};
 pub(crate) use hints::TableHint;
 pub(crate) use placeholders::number_placeholders;
 pub(crate) use unique::{named_apart, shown_name};
+pub(crate) use write::Write;
 
 /// Deepest nesting the parser follows.
 const RECURSION_LIMIT: usize = 128;
@@ -40,6 +42,8 @@ pub(crate) enum Parsed {
 pub(crate) struct Query {
     pub(crate) statement: DFStatement,
     pub(crate) hints: Vec<TableHint>,
+    /// Where the rows go, when the statement is an INSERT: then it is the query of its rows.
+    pub(crate) write: Option<Write>,
 }
 
 /// Parses exactly one statement and refuses what is not honoured.
@@ -70,13 +74,14 @@ fn classify(statement: DFStatement) -> Result<Parsed> {
     }
     match statement {
         DFStatement::Statement(mut sql) => {
+            let write = write::take(&mut sql)?;
             match &*sql {
                 SqlStatement::Query(_) | SqlStatement::ExplainTable { .. } => {}
                 SqlStatement::Explain { statement, .. } => refuse::not_a_query(statement)?,
                 other => return Err(refuse::statement(other)),
             }
             let hints = honoured(&mut sql)?;
-            Ok(Parsed::Query(Query { statement: DFStatement::Statement(sql), hints }))
+            Ok(Parsed::Query(Query { statement: DFStatement::Statement(sql), hints, write }))
         }
         DFStatement::Explain(mut explain) => {
             let DFStatement::Statement(inner) = &mut *explain.statement else {
@@ -84,7 +89,11 @@ fn classify(statement: DFStatement) -> Result<Parsed> {
             };
             refuse::not_a_query(inner)?;
             let hints = honoured(inner)?;
-            Ok(Parsed::Query(Query { statement: DFStatement::Explain(explain), hints }))
+            Ok(Parsed::Query(Query {
+                statement: DFStatement::Explain(explain),
+                hints,
+                write: None,
+            }))
         }
         DFStatement::CreateExternalTable(_) => Err(refuse::named("CREATE EXTERNAL TABLE")),
         DFStatement::CopyTo(_) => Err(refuse::named("COPY")),

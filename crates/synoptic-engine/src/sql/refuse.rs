@@ -27,9 +27,7 @@ pub(super) fn statement(statement: &Statement) -> Error {
     let what = if matches!(verb.as_str(), "CREATE" | "DROP" | "ALTER") { words } else { verb };
     Error::new(
         ErrorCode::Unsupported,
-        format!(
-            "{what} is not supported: sources are read only; SELECT, EXPLAIN, SHOW and SET are"
-        ),
+        format!("{what} is not supported; SELECT, INSERT, EXPLAIN, SHOW and SET are"),
     )
 }
 

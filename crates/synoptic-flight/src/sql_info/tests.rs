@@ -56,7 +56,7 @@ fn it_says_what_is_true() {
         let row = (0..batch.num_rows()).find(|row| names.value(*row) == key).expect("a key");
         values.value(row)
     };
-    assert!(value(3).as_boolean().value(0), "read only");
+    assert!(!value(3).as_boolean().value(0), "not read only");
     assert!(!value(10).as_boolean().value(0), "bulk ingestion");
     assert_eq!(value(8).as_primitive::<arrow::datatypes::Int32Type>().value(0), 0);
     assert_eq!(value(562).as_primitive::<arrow::datatypes::Int64Type>().value(0), 0);
