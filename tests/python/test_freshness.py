@@ -110,7 +110,7 @@ SHOWN = "SELECT max(n) AS shown, count(*) AS count FROM bank.ticks"
 class Pair:
     """A primary and a standby behind proxies, and a server of ours in front."""
 
-    def __init__(self, folder, apply_delay=None):
+    def __init__(self, folder, apply_delay=None, options="", more=""):
         self.primary = Postgres(folder / "primary")
         self.primary.run("CREATE DATABASE bank")
         self.primary.run("CREATE TABLE ticks (n bigint PRIMARY KEY)", "bank")
@@ -132,10 +132,12 @@ class Pair:
             [sources.bank]
             connector = "postgres"
             url = "{url(self.primary, self.to_primary)}"
+            {options}
 
             [[sources.bank.replicas]]
             name = "standby1"
             url = "{url(self.standby, self.to_standby)}"
+            {more}
             """))
         self.config, self.http = config, http
         self.server = Server(config, folder / "server.log")

@@ -12,3 +12,4 @@ mod postgres;
 mod slt;
 mod sqlite;
 mod sqlite_cut;
+mod writes;

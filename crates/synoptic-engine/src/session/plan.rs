@@ -16,7 +16,7 @@ use datafusion::config::ConfigOptions;
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::{Expr, ExprSchemable as _, LogicalPlan};
 use datafusion::optimizer::OptimizerConfig;
 use datafusion::sql::parser::Statement as DFStatement;
 use futures::FutureExt;
@@ -35,7 +35,7 @@ use crate::freshness::{MAX_ATTEMPTS, Wanted, ask_again, choose_copies};
 use crate::query::{Description, PlannedQuery, QueryRecord, Request, Work, with_deep_stack};
 use crate::scope::Scope;
 use crate::sql::{Command, Parsed, Query, Shown, Write, named_apart, parse, shown_name};
-use crate::write::{Target, count_schema, exact_value};
+use crate::write::{Target, count_schema, exact_constant, exact_value};
 
 use super::overflow::checked;
 use super::plan_cache::{Key, Logical};
@@ -511,27 +511,46 @@ async fn typed_values(state: &SessionState, insert: DFStatement) -> Result<Logic
     let other = || {
         Error::new(
             ErrorCode::Unsupported,
-            "VALUES with placeholders take placeholders and constants only; compute values with \
-             INSERT … SELECT",
+            "VALUES of several rows or with placeholders take placeholders and constants only; \
+             compute values with INSERT … SELECT",
         )
     };
     let LogicalPlan::Dml(dml) = state.statement_to_plan(insert).await? else { return Err(other()) };
     let LogicalPlan::Projection(projection) = dml.input.as_ref() else { return Err(other()) };
     let LogicalPlan::Values(values) = projection.input.as_ref() else { return Err(other()) };
     let mut values = values.clone();
-    for cell in values.values.iter_mut().flatten() {
-        let exact = match &*cell {
-            Expr::Placeholder(_) | Expr::Literal(..) => continue,
-            Expr::Cast(cast) => match cast.expr.as_ref() {
-                Expr::Literal(value, _) => exact_value(value, cast.field.data_type()),
+    for row in &mut values.values {
+        for (cell, field) in row.iter_mut().zip(values.schema.fields()) {
+            let to = field.data_type();
+            let value = match &*cell {
+                Expr::Placeholder(_) => continue,
+                Expr::Cast(_) | Expr::Literal(..) => constant(cell, true).ok_or_else(other)??,
+                computed if computed.get_type(&values.schema)? == *to => continue,
                 _ => return Err(other()),
-            },
-            _ => return Err(other()),
-        };
-        let exact = exact.map_err(|why| Error::new(ErrorCode::Data, format!("INSERT: {why}")))?;
-        *cell = Expr::Literal(exact, None);
+            };
+            let exact = exact_constant(&value, to).map_err(|why| {
+                let message = format!("INSERT, column {}: {why}", field.name());
+                Error::new(ErrorCode::Data, message)
+            })?;
+            *cell = Expr::Literal(exact, None);
+        }
     }
     Ok(LogicalPlan::Values(values))
+}
+
+/// The value of a constant within casts; without the outermost one, when it is `peeled`.
+fn constant(expr: &Expr, peeled: bool) -> Option<Result<ScalarValue>> {
+    match expr {
+        Expr::Literal(value, _) => Some(Ok(value.clone())),
+        Expr::Cast(cast) => {
+            let inner = constant(&cast.expr, false)?;
+            if peeled {
+                return Some(inner);
+            }
+            Some(inner.and_then(|value| Ok(value.cast_to(cast.field.data_type())?)))
+        }
+        _ => None,
+    }
 }
 
 /// The logical plan, and the names of columns that had to be told apart to make one.

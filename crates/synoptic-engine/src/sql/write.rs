@@ -22,7 +22,8 @@ pub(crate) struct Write {
     pub(crate) target: TableReference,
     /// The columns that are named; none means all.
     pub(crate) columns: Vec<String>,
-    /// The whole INSERT, when its VALUES have placeholders: their types are those of the columns.
+    /// The whole INSERT, when it is one of several rows of VALUES, or of placeholders: alone they
+    /// would be brought to a common type, which may round.
     pub(crate) typed: Option<DFStatement>,
 }
 
@@ -37,18 +38,18 @@ pub(super) fn take(statement: &mut Statement) -> Result<Option<Write>> {
         _ => return Ok(None),
     };
     let whole = std::mem::replace(statement, Statement::Query(rows));
-    if has_placeholder_values(statement) {
+    if needs_types(statement) {
         write.typed = Some(DFStatement::Statement(Box::new(whole)));
     }
     Ok(Some(write))
 }
 
-/// Whether a value of VALUES is a placeholder, whose type only its column can tell.
-fn has_placeholder_values(statement: &Statement) -> bool {
+/// Whether the types of VALUES depend on anything but each value.
+fn needs_types(statement: &Statement) -> bool {
     let Statement::Query(query) = statement else { return false };
     let SetExpr::Values(values) = &*query.body else { return false };
     let placeholder = |expr: &Expr| matches!(expr, Expr::Value(value) if matches!(value.value, Value::Placeholder(_)));
-    values.rows.iter().any(|row| row.content.iter().any(placeholder))
+    values.rows.len() > 1 || values.rows.iter().any(|row| row.content.iter().any(placeholder))
 }
 
 fn when(present: bool, what: &str) -> Result<()> {

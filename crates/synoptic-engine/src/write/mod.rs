@@ -14,7 +14,7 @@ mod outcomes;
 use std::sync::Arc;
 
 use arrow::array::{Array as _, ArrayRef, RecordBatch};
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{DECIMAL256_MAX_PRECISION, DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -156,6 +156,33 @@ pub(crate) fn exact_value(value: &ScalarValue, to: &DataType) -> Result<ScalarVa
     let exact = exact::convert(&array, to)?;
     ScalarValue::try_from_array(&exact, 0).map_err(|e| e.strip_backtrace())
 }
+
+/// A constant of VALUES as a value of a column. Whether its cast to the column's type was written
+/// or implied cannot be told; so that what a cast does must lose nothing.
+///
+/// # Errors
+/// Why it would be changed.
+pub(crate) fn exact_constant(value: &ScalarValue, to: &DataType) -> Result<ScalarValue, String> {
+    exact_value(value, to).or_else(|why| {
+        let between = match (value.data_type(), to) {
+            // Its text is the value.
+            (from, DataType::Utf8) if from.is_numeric() => DataType::Utf8,
+            (DataType::Utf8, DataType::Float32 | DataType::Float64) => to.clone(),
+            (DataType::Utf8, to) if to.is_integer() => DataType::Int64,
+            (DataType::Utf8, DataType::Decimal128(..) | DataType::Decimal256(..))
+                if value.to_string().len() <= TEXT_DIGITS =>
+            {
+                DataType::Decimal256(DECIMAL256_MAX_PRECISION, TEXT_DIGITS as i8)
+            }
+            _ => return Err(why),
+        };
+        let between = value.cast_to(&between).map_err(|e| e.strip_backtrace())?;
+        exact_value(&between, to)
+    })
+}
+
+/// Digits of a number as text that are read exactly.
+const TEXT_DIGITS: usize = 38;
 
 /// One write that was claimed and has not begun.
 pub(crate) struct Writing {

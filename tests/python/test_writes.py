@@ -1,0 +1,139 @@
+"""INSERT through real clients: exact, once, and read back where it is."""
+
+import datetime as dt
+import decimal
+import random
+import sqlite3
+import threading
+import time
+
+import adbc_driver_flightsql.dbapi as adbc
+import pyarrow as pa
+import pyarrow.flight as fl
+import pytest
+
+from support.server import synoptic
+from test_freshness import ERRORS, Pair, SHOWN
+
+
+@pytest.fixture(scope="module")
+def writable(folder):
+    """A primary that may be written to, its standby three seconds behind, and a SQLite file."""
+    made = folder / f"writable{random.randrange(1 << 30)}"
+    made.mkdir()
+    sqlite3.connect(made / "lite.db").executescript("CREATE TABLE notes (id INTEGER PRIMARY KEY, body TEXT);")
+    running = Pair(made, apply_delay="3s", options="writable = true", more=f"""
+            [sources.lite]
+            connector = "sqlite"
+            path = "./lite.db"
+            writable = true
+
+            [sources.closed]
+            connector = "sqlite"
+            path = "./lite.db"
+            """)
+    running.primary.run("CREATE TABLE orders (id int PRIMARY KEY, price numeric(12, 2), at timestamptz, note text)", "bank")
+    yield running
+    running.stop()
+
+
+def count(pair, table="orders"):
+    return pair.primary.rows(f"SELECT count(*) FROM {table}", "bank")[0][0]
+
+
+def info_of(pair, sql):
+    return pair.client.get_flight_info(fl.FlightDescriptor.for_command(sql.encode()))
+
+
+def test_adbc_execute(writable):
+    price, at = decimal.Decimal("12345.67"), dt.datetime(2026, 1, 31, 12, tzinfo=dt.timezone.utc)
+    with adbc.connect(writable.server.url, autocommit=True) as connection, connection.cursor() as cursor:
+        cursor.execute("INSERT INTO bank.orders VALUES (1, 0.5, NULL, 'a'), (2, NULL, '2026-01-01T00:00:00Z', NULL)")
+        assert count(writable, "orders WHERE id < 10") == 2
+        cursor.execute("INSERT INTO bank.orders VALUES (?, ?, ?, ?)", (3, price, at, "Grüße"))
+        assert count(writable, "orders WHERE id < 10") == 3
+        with pytest.raises(Exception, match="column price"):
+            cursor.execute("INSERT INTO bank.orders VALUES (?, ?, ?, ?)", (4, decimal.Decimal("0.001"), at, ""))
+            cursor.fetchall()
+    rows = writable.primary.rows("SELECT * FROM orders WHERE id < 10 ORDER BY id", "bank")
+    assert [row[:2] for row in rows] == [(1, decimal.Decimal("0.50")), (2, None), (3, price)]
+    assert rows[2][2] == at and rows[2][3] == "Grüße"
+
+
+def test_adbc_update(writable):
+    with adbc.connect(writable.server.url, autocommit=True) as connection, connection.cursor() as cursor:
+        assert cursor.adbc_statement is not None
+        cursor.adbc_statement.set_sql_query("INSERT INTO lite.notes VALUES (1, 'one'), (2, 'two')")
+        assert cursor.adbc_statement.execute_update() == 2
+        cursor.execute("SELECT count(*) FROM lite.notes WHERE id < 10")
+        assert cursor.fetchall() == [(2,)]
+
+
+def test_flight_info_writes_once_and_its_ticket_tells(writable):
+    writable.primary.run("CREATE TABLE IF NOT EXISTS eager (id int)", "bank")
+    info = info_of(writable, "INSERT INTO bank.eager VALUES (1), (2)")
+    # Some clients never read the answer of an update.
+    assert count(writable, "eager") == 2
+    for _ in range(3):
+        table = writable.client.do_get(info.endpoints[0].ticket).read_all()
+        assert table.to_pylist() == [{"count": 2}] and table.schema.field("count").type == pa.int64()
+        assert table.schema.equals(info.schema)
+    assert count(writable, "eager") == 2
+    # A DoGet that carries the statement runs it.
+    table = writable.client.do_get(fl.Ticket(b"INSERT INTO bank.eager VALUES (3)")).read_all()
+    assert table.to_pylist() == [{"count": 1}] and count(writable, "eager") == 3
+
+
+def test_command_line(writable):
+    sql = "INSERT INTO lite.notes SELECT id + 1000, note FROM (VALUES (1, 'x'), (2, 'y')) AS v (id, note)"
+    done = synoptic("sql", "-c", str(writable.config), "-e", sql, "--format", "csv", check=True)
+    assert done.stdout.split() == ["count", "2"]
+    sql = "INSERT INTO closed.notes VALUES (3, 'z')"
+    refused = synoptic("sql", "-c", str(writable.config), "-e", sql)
+    assert refused.returncode == 1 and "sources.closed.writable" in refused.stderr
+
+
+def test_a_failure_writes_nothing(writable):
+    writable.primary.run("CREATE TABLE IF NOT EXISTS keyed (id int PRIMARY KEY)", "bank")
+    with pytest.raises(ERRORS, match="duplicate key"):
+        info_of(writable, "INSERT INTO bank.keyed VALUES (1), (1)")
+    assert count(writable, "keyed") == 0
+
+
+def test_a_cancelled_write_leaves_nothing(writable):
+    writable.primary.run("CREATE TABLE IF NOT EXISTS many (id bigint)", "bank")
+    sql = ("INSERT INTO bank.many SELECT a.value FROM generate_series(1, 100000) AS a (value) "
+           "CROSS JOIN generate_series(1, 10000) AS b (value)")
+    failed = []
+
+    def write():
+        try:
+            info_of(writable, sql)
+        except ERRORS as error:
+            failed.append(str(error))
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    time.sleep(1)
+    running = writable.client.do_get(fl.Ticket(
+        b"SELECT query_id FROM system.queries WHERE state = 'running' AND sql LIKE 'INSERT INTO bank.many%'"
+    )).read_all().to_pylist()
+    call = f"CALL system.cancel('{running[0]['query_id']}')".encode()
+    writable.client.do_get(fl.Ticket(call)).read_all()
+    thread.join(20)
+    assert not thread.is_alive() and "CANCELLED" in failed[0]
+    assert count(writable, "many") == 0
+    deadline = time.monotonic() + 10
+    while writable.primary.running("COPY"):
+        assert time.monotonic() < deadline, "the copy still runs at the server"
+        time.sleep(0.1)
+
+
+def test_read_your_writes_on_a_lagging_standby(writable):
+    # The standby is used, and is behind.
+    writable.settle(max_staleness="30s")
+    for number in range(1, 6):
+        token = writable.ask(f"INSERT INTO bank.ticks VALUES ({number})").draft["token"]
+        assert token
+        read = writable.ask(max_staleness="30s", token=token)
+        assert read.rows[0]["shown"] == number, read.receipt

@@ -1,0 +1,389 @@
+//! INSERT into real sources: exact values, one transaction, once.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::AsArray as _;
+use arrow::datatypes::Int64Type;
+use arrow::util::pretty::pretty_format_batches;
+use datafusion::common::ScalarValue;
+use futures::TryStreamExt;
+use serde_json::json;
+use synoptic_catalog::Host;
+use synoptic_engine::{Engine, EngineConfig, Error, Request, Session};
+use synoptic_tests::postgres::PostgresServer;
+use synoptic_tests::proxy::Proxy;
+use synoptic_types::{ErrorCode, QueryId, SourceName, SystemClock};
+use tempfile::TempDir;
+
+const POSTGRES: &str = "
+    CREATE TABLE t (id int PRIMARY KEY, name text, price numeric(10, 2), free numeric, f float8,
+        day date, at timestamp, moment timestamptz, flag bool, raw bytea, key uuid, doc jsonb,
+        small int2 DEFAULT 7);
+    CREATE TABLE strict (id int NOT NULL, n int2);
+    CREATE TABLE ips (id int, ip inet);
+    CREATE TABLE slow (id int);
+    CREATE FUNCTION wait_at_commit() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN PERFORM pg_sleep(1.5); RETURN NULL; END';
+    CREATE CONSTRAINT TRIGGER waits AFTER INSERT ON slow DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION wait_at_commit();
+    CREATE TABLE doomed (id int);
+    CREATE FUNCTION fail_at_commit() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN PERFORM pg_sleep(1.5); RAISE ''not today''; END';
+    CREATE CONSTRAINT TRIGGER fails AFTER INSERT ON doomed DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION fail_at_commit();";
+
+const SQLITE: &str = "
+    CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT, price DECIMAL(12, 2), f REAL, day DATE,
+        at TIMESTAMP, moment TIMESTAMPTZ, flag BOOLEAN, raw BLOB, any_thing VARIANT);
+    CREATE TABLE strict (id INTEGER NOT NULL, n INTEGER CHECK (n < 100));";
+
+/// A PostgreSQL source `pg` behind a proxy, a SQLite source `lite`, and `closed`, which is the same
+/// file and not writable.
+struct World {
+    _folder: TempDir,
+    server: Arc<PostgresServer>,
+    database: String,
+    proxy: Proxy,
+    engine: Arc<Engine>,
+}
+
+impl World {
+    async fn new() -> Self {
+        let server = PostgresServer::shared();
+        let database = server.create_database().await;
+        server.client(&database).await.batch_execute(POSTGRES).await.expect("valid SQL");
+        let proxy = Proxy::to(server.port());
+        let folder = TempDir::new().expect("a temporary folder");
+        let path = folder.path().join("lite.db");
+        let lite = rusqlite::Connection::open(&path).expect("a new file");
+        lite.execute_batch(SQLITE).expect("valid SQL");
+        let url = server
+            .url(&database)
+            .replace(&format!(":{}/", server.port()), &format!(":{}/", proxy.port()));
+        let open = |name: &str, connector: &str, options: serde_json::Value| {
+            let options = options.as_object().cloned().expect("an object");
+            synoptic_connectors::open(connector, SourceName::new(name), options, Path::new("."))
+                .expect("options are right")
+        };
+        let host = Host::new(vec![
+            open("pg", "postgres", json!({"url": url, "writable": true})),
+            open("lite", "sqlite", json!({"path": path, "writable": true})),
+            open("closed", "sqlite", json!({"path": path})),
+        ]);
+        let config = EngineConfig { target_partitions: 2, ..EngineConfig::default() };
+        let engine = Engine::new(config, host, Arc::new(SystemClock)).expect("an engine");
+        Self { _folder: folder, server, database, proxy, engine }
+    }
+
+    fn session(&self) -> Session {
+        self.engine.session("test")
+    }
+
+    async fn written(&self, sql: &str) -> Result<i64, Error> {
+        written(&self.session(), sql, vec![]).await
+    }
+
+    async fn refused(&self, sql: &str, code: ErrorCode, part: &str) {
+        let error = self.written(sql).await.expect_err(sql);
+        assert!(error.code() == code && error.to_string().contains(part), "{sql}: {error}");
+    }
+
+    async fn table(&self, sql: &str) -> String {
+        let request = Request { sql: sql.to_owned(), ..Request::default() };
+        let planned = self.session().plan(request).await.expect(sql);
+        let batches: Vec<_> = planned.run().expect(sql).try_collect().await.expect(sql);
+        pretty_format_batches(&batches).expect("printable").to_string()
+    }
+
+    async fn there(&self, table: &str) -> i64 {
+        let client = self.server.client(&self.database).await;
+        let sql = format!("SELECT count(*) FROM {table}");
+        client.query_one(&sql, &[]).await.expect("it is counted").get(0)
+    }
+}
+
+async fn written(session: &Session, sql: &str, parameters: Vec<ScalarValue>) -> Result<i64, Error> {
+    let request = Request { sql: sql.to_owned(), parameters, ..Request::default() };
+    let batches: Vec<_> = session.plan(request).await?.run()?.try_collect().await?;
+    assert_eq!(batches.len(), 1, "one row is answered");
+    Ok(batches[0].column(0).as_primitive::<Int64Type>().value(0))
+}
+
+#[tokio::test]
+async fn values_arrive_exactly_in_postgres() {
+    let world = World::new().await;
+    let sql = "INSERT INTO pg.public.t
+        (id, name, price, free, f, day, at, moment, flag, raw, key, doc) VALUES
+        (1, 'Grüße ''x''', 12345678.9, 0.000000000000000001, CAST('NaN' AS DOUBLE),
+         '2026-01-31', '0001-02-03 04:05:06.789012', '2026-01-31T12:00:00.5+02:00', true, X'00ff',
+         '123e4567-e89b-12d3-a456-426614174000', '{\"a\": [1, null]}'),
+        (2, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+        (3, '', -0.01, -1230000, 0.1, '9999-12-31', '9999-12-31 23:59:59.999999',
+         '1969-12-31T23:59:59.999999Z', false, X'', NULL, 'null')";
+    assert_eq!(world.written(sql).await.expect("it is written"), 3);
+    let client = world.server.client(&world.database).await;
+    let rows = client
+        .query(
+            "SELECT concat_ws('|', name, price, free, f, day, at, moment AT TIME ZONE 'UTC', flag, \
+             encode(raw, 'hex'), key, doc, small) FROM t ORDER BY id",
+            &[],
+        )
+        .await
+        .expect("readable");
+    let rows: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    assert_eq!(
+        rows,
+        [
+            "Grüße 'x'|12345678.90|0.000000000000000001|NaN|2026-01-31|0001-02-03 04:05:06.789012|\
+             2026-01-31 10:00:00.5|t|00ff|123e4567-e89b-12d3-a456-426614174000|{\"a\": [1, null]}|7",
+            "7",
+            "|-0.01|-1230000|0.1|9999-12-31|9999-12-31 23:59:59.999999|\
+             1969-12-31 23:59:59.999999|f||null|7",
+        ]
+    );
+    // Through us, and back into the same table.
+    let sql = "INSERT INTO pg.t (id, name, price, f, at, moment, raw, doc)
+        SELECT id + 10, name, price, f, at, moment, raw, doc FROM pg.t";
+    assert_eq!(world.written(sql).await.expect("it is written"), 3);
+    let same = "SELECT count(*) FROM t a JOIN t b ON b.id = a.id + 10 WHERE \
+        (a.name, a.price, a.f, a.at, a.moment, a.raw, a.doc) IS NOT DISTINCT FROM \
+        (b.name, b.price, b.f, b.at, b.moment, b.raw, b.doc)";
+    let same: i64 = client.query_one(same, &[]).await.expect("it is counted").get(0);
+    assert_eq!(same, 3);
+}
+
+#[tokio::test]
+async fn values_arrive_exactly_in_sqlite() {
+    let world = World::new().await;
+    let sql = "INSERT INTO lite.t VALUES
+        (1, 'Grüße', 12345678.91, 0.1, '2026-01-31', '2026-01-31 12:00:00.000001',
+         '2026-01-31T12:00:00+02:00', true, X'00ff', 'text'),
+        (2, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+        (3, '007', -7, -1e300, '0001-01-01', '9999-12-31 23:59:59', '1969-12-31T00:00:00Z', false,
+         X'', '')";
+    assert_eq!(world.written(sql).await.expect("it is written"), 3);
+    insta(
+        &world.table("SELECT * EXCLUDE (raw) FROM lite.t ORDER BY id").await,
+        &[
+            "| 1  | Grüße | 12345678.91 | 0.1     | 2026-01-31 | 2026-01-31T12:00:00.000001 | \
+             2026-01-31T10:00:00Z | true  | text      |",
+            "| 2  |       |             |         |            |                            | \
+                                 |       |           |",
+            "| 3  | 007   | -7.00       | -1e300  | 0001-01-01 | 9999-12-31T23:59:59        | \
+             1969-12-31T00:00:00Z | false |           |",
+        ],
+    );
+    world
+        .refused("INSERT INTO lite.t (id, any_thing) VALUES (9, '007')", ErrorCode::Data, "'007'")
+        .await;
+    let nan = "INSERT INTO lite.t (id, f) VALUES (9, CAST('NaN' AS DOUBLE))";
+    world.refused(nan, ErrorCode::Data, "column f: NaN").await;
+    // Into itself, while it is read.
+    let sql = "INSERT INTO lite.t (id, name) SELECT id + 10, name FROM lite.t";
+    assert_eq!(world.written(sql).await.expect("it is written"), 3);
+    let sql = "INSERT INTO lite.t (id, name, price) SELECT id + 100, name, price FROM lite.t";
+    assert_eq!(world.written(sql).await.expect("it is written"), 6);
+}
+
+/// Whether each line is in the table, blanks aside.
+fn insta(table: &str, lines: &[&str]) {
+    let bare = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for line in lines {
+        let found = table.lines().any(|shown| bare(shown) == bare(line));
+        assert!(found, "{line}\nis not in\n{table}");
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_refused_and_nothing_is_written() {
+    use ErrorCode::{Data, PermissionDenied, Syntax, UnknownColumn, UnknownTable, Unsupported};
+    let world = World::new().await;
+    let wrong = [
+        ("INSERT INTO closed.t (id) VALUES (1)", PermissionDenied, "sources.closed.writable"),
+        ("INSERT INTO synoptic.system.queries VALUES (1)", PermissionDenied, "system"),
+        ("INSERT INTO pg.nowhere VALUES (1)", UnknownTable, "nowhere"),
+        ("INSERT INTO pg.strict (id, x) VALUES (1, 2)", UnknownColumn, "its columns are id, n"),
+        ("INSERT INTO pg.strict (id, id) VALUES (1, 2)", Syntax, "twice"),
+        ("INSERT INTO pg.strict VALUES (1)", Syntax, "1 columns, and 2"),
+        ("INSERT INTO pg.strict VALUES (1, 70000)", Data, "column n"),
+        ("INSERT INTO pg.strict VALUES (1, 1.5)", Data, "column n"),
+        ("INSERT INTO pg.strict VALUES (1, '2')", Data, "column n"),
+        ("INSERT INTO pg.strict VALUES (NULL, 1)", Data, "NOT NULL"),
+        ("INSERT INTO pg.strict (n) VALUES (1)", Data, "null value in column"),
+        ("INSERT INTO pg.t (id, price) VALUES (1, 1.239)", Data, "column price"),
+        ("INSERT INTO pg.t (id, price) VALUES (1, 1), (1, 2)", Data, "duplicate key"),
+        ("INSERT INTO pg.t (id, key) VALUES (1, 'no')", Data, "no UUID"),
+        ("INSERT INTO pg.t (id, doc) VALUES (1, '{')", Data, "json"),
+        ("INSERT INTO pg.t (id, moment) VALUES (1, '2026-01-01 00:00:00')", Data, "offset"),
+        ("INSERT INTO pg.ips VALUES (1, '::1')", Unsupported, "inet"),
+        ("INSERT INTO lite.strict VALUES (1, 100)", Data, "CHECK"),
+        ("INSERT INTO lite.strict VALUES (NULL, 1)", Data, "NOT NULL"),
+        ("INSERT INTO pg.strict DEFAULT VALUES", Unsupported, "DEFAULT"),
+        ("INSERT INTO pg.t (id) VALUES (1) ON CONFLICT DO NOTHING", Unsupported, "ON CONFLICT"),
+        ("INSERT INTO pg.t (id) VALUES (1) RETURNING id", Unsupported, "RETURNING"),
+        ("UPDATE pg.t SET id = 2", Unsupported, "UPDATE"),
+        ("DELETE FROM pg.t", Unsupported, "DELETE"),
+        ("EXPLAIN INSERT INTO pg.t (id) VALUES (1)", Unsupported, "INSERT"),
+    ];
+    for (sql, code, part) in wrong {
+        world.refused(sql, code, part).await;
+    }
+    for table in ["t", "strict", "ips"] {
+        assert_eq!(world.there(table).await, 0, "{table}");
+    }
+    // A late row that is wrong takes all others with it.
+    let sql =
+        "INSERT INTO pg.strict SELECT value, CASE value WHEN 90000 THEN NULL ELSE value % 9 END
+        / CASE value WHEN 90001 THEN 0 ELSE 1 END FROM generate_series(1, 100000) AS g (value)";
+    assert!(world.written(sql).await.is_err());
+    assert_eq!(world.there("strict").await, 0);
+}
+
+#[tokio::test]
+async fn placeholders_take_the_types_of_their_columns() {
+    let world = World::new().await;
+    let session = world.session();
+    let sql = "INSERT INTO pg.t (id, price, name, at) VALUES (?, ?, 'x', ?)";
+    let description = session
+        .describe(&Request { sql: sql.to_owned(), ..Request::default() })
+        .await
+        .expect("it is described");
+    assert!(description.is_update);
+    assert_eq!(description.schema.field(0).name(), "count");
+    let types: Vec<_> =
+        description.parameters.iter().map(|(_, t)| t.as_ref().map(ToString::to_string)).collect();
+    let wanted = ["Int32", "Decimal128(10, 2)", "Timestamp(µs)"];
+    assert_eq!(types, wanted.map(|t| Some(t.to_owned())));
+    let at = ScalarValue::from("2026-01-31T12:00:00");
+    let values = |price: i128, scale| {
+        vec![1_i64.into(), ScalarValue::Decimal128(Some(price), 10, scale), at.clone()]
+    };
+    assert_eq!(written(&session, sql, values(1250, 3)).await.expect("it is written"), 1);
+    let error = written(&session, sql, values(1259, 3)).await.expect_err("it would be rounded");
+    assert_eq!(error.code(), ErrorCode::Data, "{error}");
+    let shown = world.table("SELECT id, price, name, at FROM pg.t").await;
+    insta(&shown, &["| 1 | 1.25 | x | 2026-01-31T12:00:00 |"]);
+}
+
+#[tokio::test]
+async fn a_statement_is_run_once() {
+    let world = World::new().await;
+    let session = world.session();
+    let id = QueryId::new("the-only-one".to_owned());
+    let request = Request {
+        sql: "INSERT INTO pg.strict VALUES (1, 1)".to_owned(),
+        query_id: Some(id.clone()),
+        ..Request::default()
+    };
+    assert!(world.engine.written(&id).await.is_none());
+    let planned = session.plan(request.clone()).await.expect("planned");
+    assert!(planned.is_write());
+    let _: Vec<_> = planned.run().expect("it runs").try_collect().await.expect("it is written");
+    let again = world.engine.written(&id).await.expect("it is known").expect("it was written");
+    assert_eq!(again.column(0).as_primitive::<Int64Type>().value(0), 1);
+    let error = session.plan(request).await.expect("planned").run().err().expect("it was run");
+    assert!(error.to_string().contains("not done twice"), "{error}");
+    assert_eq!(world.there("strict").await, 1);
+}
+
+#[tokio::test]
+async fn a_dropped_write_leaves_nothing() {
+    let world = World::new().await;
+    for target in ["pg.strict (id)", "lite.strict (id)"] {
+        let sql = format!(
+            "INSERT INTO {target} SELECT a.value FROM generate_series(1, 100000) AS a (value) \
+             CROSS JOIN generate_series(1, 1000) AS b (value)"
+        );
+        let id = QueryId::new(format!("dropped {target}"));
+        let request = Request { sql, query_id: Some(id.clone()), ..Request::default() };
+        let stream = world.session().plan(request).await.expect("planned").run().expect("it runs");
+        let running = tokio::spawn(stream.try_collect::<Vec<_>>());
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        running.abort();
+        let error = world.engine.written(&id).await.expect("known").expect_err("nothing is there");
+        assert_eq!(error.code(), ErrorCode::Cancelled, "{error}");
+    }
+    assert_eq!(world.there("strict").await, 0);
+    // The lock is free again.
+    let started = Instant::now();
+    while world.written("INSERT INTO lite.strict VALUES (1, 1)").await.is_err() {
+        assert!(started.elapsed() < Duration::from_secs(10));
+    }
+    let shown = world.table("SELECT count(*) AS n FROM lite.strict").await;
+    insta(&shown, &["| 1 |"]);
+}
+
+/// Runs `sql` and does `cut` to the proxy while the server is busy with the commit.
+async fn cut_at_commit(world: &World, sql: &str, cut: impl FnOnce(&Proxy)) -> Result<i64, Error> {
+    let (session, sql) = (world.session(), sql.to_owned());
+    let writing = tokio::spawn(async move { written(&session, &sql, vec![]).await });
+    let client = world.server.client(&world.database).await;
+    let started = Instant::now();
+    loop {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND \
+            query = 'COMMIT' AND state = 'active'";
+        let busy: i64 = client.query_one(sql, &[]).await.expect("counted").get(0);
+        if busy > 0 {
+            break;
+        }
+        assert!(started.elapsed() < Duration::from_secs(10), "no commit is seen");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    cut(&world.proxy);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    if !writing.is_finished() {
+        world.proxy.resume();
+    }
+    writing.await.expect("no panic")
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_is_found_out() {
+    let world = World::new().await;
+    let sql = "INSERT INTO pg.slow VALUES (1)";
+    let rows = cut_at_commit(&world, sql, Proxy::cut).await.expect("it was committed");
+    assert_eq!((rows, world.there("slow").await), (1, 1));
+
+    let sql = "INSERT INTO pg.doomed VALUES (1)";
+    let error = cut_at_commit(&world, sql, Proxy::cut).await.expect_err("it was rolled back");
+    assert!(error.to_string().contains("nothing was written"), "{error}");
+    assert_eq!(error.code(), ErrorCode::SourceUnavailable);
+    assert_eq!(world.there("doomed").await, 0);
+}
+
+#[tokio::test]
+async fn another_server_is_not_believed() {
+    let world = World::new().await;
+    let other = PostgresServer::start();
+    let client = other.client("postgres").await;
+    let create = format!("CREATE DATABASE {}", world.database);
+    client.batch_execute(&create).await.expect("a database of the same name");
+    let sql = "INSERT INTO pg.slow VALUES (1)";
+    let error = cut_at_commit(&world, sql, |proxy| {
+        proxy.lead_to(other.port());
+        proxy.cut();
+    })
+    .await
+    .expect_err("nobody can tell");
+    let text = error.to_string();
+    assert!(
+        text.contains("outcome of the commit is unknown") && text.contains("txid_status"),
+        "{text}"
+    );
+    assert_eq!(error.code(), ErrorCode::Timeout);
+}
+
+#[tokio::test]
+async fn the_token_of_a_write_is_its_position() {
+    let world = World::new().await;
+    for sql in ["INSERT INTO pg.strict VALUES (1, 1)", "INSERT INTO lite.strict VALUES (1, 1)"] {
+        let session = world.session();
+        let request = Request { sql: sql.to_owned(), ..Request::default() };
+        let mut stream = session.plan(request).await.expect("planned").run().expect("it runs");
+        while stream.try_next().await.expect("it is written").is_some() {}
+        let token = stream.receipt().statement.token.expect("a token");
+        session.set_option("token", &token).expect("it is one of ours");
+    }
+}
