@@ -354,7 +354,7 @@ class TestAdbc:
         ("SELEC 1", adbc.ProgrammingError, "SYNTAX"),
         ("SELECT * FROM bank.nope", adbc.ProgrammingError, "UNKNOWN_TABLE"),
         ("SELECT nope FROM bank.accounts", adbc.ProgrammingError, "UNKNOWN_COLUMN"),
-        ("INSERT INTO bank.accounts VALUES (1)", adbc.NotSupportedError, "UNSUPPORTED"),
+        ("INSERT INTO bank.accounts VALUES (1)", adbc.ProgrammingError, "PERMISSION_DENIED"),
         ("SET synoptic.pushdown = 'sometimes'", adbc.ProgrammingError, "INVALID_OPTION"),
         ("SELECT * FROM dead.public.t", adbc.OperationalError, "SOURCE_UNAVAILABLE"),
         ("SELECT n FROM reference.misfit", adbc.Error, "DATA"),
@@ -717,7 +717,7 @@ class TestSqlInfo:
     def test_what_it_says_is_true(self, raw):
         got = {key: value for key, (_, value) in self.read(raw).items()}
         assert "synoptic" in got[0].lower() and got[1]
-        assert got[3] is True and got[4] is True and got[5] is False and got[10] is False
+        assert got[3] is False and got[4] is True and got[5] is False and got[10] is False
         assert got[504] == '"'
         assert "SELECT" in [w.upper() for w in got[508]] and got[510]
 

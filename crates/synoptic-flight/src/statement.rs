@@ -307,7 +307,10 @@ impl Statements {
         let batch = batch
             .with_schema(schema)
             .map_err(|e| Fault::internal(format!("the answer of a write: {e}")))?;
-        let mut response = Response::new(stream::listing(&batch, self.limits()));
+        let receipt = self.engine.receipt(&ticket.query);
+        let receipt = receipt.and_then(|receipt| serde_json::to_vec(&receipt).ok());
+        let receipt = receipt.map(Bytes::from).unwrap_or_default();
+        let mut response = Response::new(stream::repeated(&batch, self.limits(), receipt));
         name_query(&mut response, &ticket.query);
         Ok(Some(response))
     }

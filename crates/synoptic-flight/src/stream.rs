@@ -56,6 +56,19 @@ pub(crate) fn answer(query: QueryStream, sending: Sending) -> Messages {
 
 /// The messages of an answer that is already there.
 pub(crate) fn listing(batch: &RecordBatch, limits: Limits) -> Messages {
+    futures::stream::iter(messages(batch, limits)).boxed()
+}
+
+/// The messages of an answer that was given before, with the receipt on the last one.
+pub(crate) fn repeated(batch: &RecordBatch, limits: Limits, receipt: Bytes) -> Messages {
+    let mut messages = messages(batch, limits);
+    if let Some(Ok(last)) = messages.last_mut() {
+        last.app_metadata = receipt;
+    }
+    futures::stream::iter(messages).boxed()
+}
+
+fn messages(batch: &RecordBatch, limits: Limits) -> Vec<Result<FlightData, Status>> {
     let (mut encoder, schema) = Encoder::new(batch.schema(), limits);
     let mut messages = vec![Ok(schema)];
     if batch.num_rows() == 0 {
@@ -66,7 +79,7 @@ pub(crate) fn listing(batch: &RecordBatch, limits: Limits) -> Messages {
             Err(fault) => Err(Status::from(fault)),
         }));
     }
-    futures::stream::iter(messages).boxed()
+    messages
 }
 
 enum Item {

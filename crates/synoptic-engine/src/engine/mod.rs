@@ -29,7 +29,7 @@ use crate::catalog::{INFORMATION_SCHEMA, SYNOPTIC, SYSTEM_TABLES};
 use crate::cut::{CutPolicy, Planner};
 use crate::error::{Error, Result};
 use crate::metadata::TableEntry;
-use crate::query::{CancelOutcome, QueryInfo};
+use crate::query::{CancelOutcome, QueryInfo, Receipt};
 use crate::session::{
     CheckedConstants, FloatConditions, FloatOperators, JoinTypes, PlanCache, PlanCacheStats,
     Session, checked_sum, ordered_extremes,
@@ -178,6 +178,11 @@ impl Engine {
     /// Planned, running and recently ended queries, newest first.
     pub fn queries(&self) -> Vec<QueryInfo> {
         self.queries.list(self)
+    }
+
+    /// The receipt of a query that `system.queries` still shows.
+    pub fn receipt(&self, id: &QueryId) -> Option<Receipt> {
+        self.queries.find(id).map(|record| record.receipt(self))
     }
 
     /// Catalogs, sorted: `synoptic` and every source.

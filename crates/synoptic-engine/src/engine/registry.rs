@@ -45,6 +45,13 @@ impl Registry {
         }
     }
 
+    /// A query that lives or ended not long ago.
+    pub(crate) fn find(&self, id: &QueryId) -> Option<Arc<QueryRecord>> {
+        let queries = self.queries.lock();
+        let ended = || queries.ended.iter().rev().find(|record| record.id() == id);
+        queries.live.get(id).or_else(ended).cloned()
+    }
+
     pub(crate) fn cancel(&self, id: &QueryId) -> CancelOutcome {
         let queries = self.queries.lock();
         match queries.live.get(id) {

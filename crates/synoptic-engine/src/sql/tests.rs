@@ -38,7 +38,7 @@ fn what_is_not_honoured_is_refused() {
         "SELECT * INTO x FROM t",
         "SELECT a FROM t GROUP BY a WITH TOTALS",
         "SELECT * FROM a ASOF JOIN b MATCH_CONDITION (a.ts >= b.ts) ON a.s = b.s",
-        "INSERT INTO t VALUES (1)",
+        "INSERT INTO t DEFAULT VALUES",
         "UPDATE t SET a = 1",
         "DELETE FROM t",
         "CREATE TABLE t (a INT)",
