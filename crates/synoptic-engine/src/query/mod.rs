@@ -175,8 +175,7 @@ impl PlannedQuery {
             self.schema(),
             batches,
             self.deadline,
-            permit,
-            gate,
+            (permit, gate),
         ))
     }
 }

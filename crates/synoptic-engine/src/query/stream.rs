@@ -68,8 +68,7 @@ impl QueryStream {
         schema: SchemaRef,
         batches: SendableRecordBatchStream,
         deadline: Option<Deadline>,
-        permit: Option<OwnedSemaphorePermit>,
-        gate: Option<Arc<CommitGate>>,
+        (permit, gate): (Option<OwnedSemaphorePermit>, Option<Arc<CommitGate>>),
     ) -> Self {
         let timeout = deadline.map(|d| Box::pin(tokio::time::sleep_until(d.instant().into())));
         let cancelled = Box::pin(record.cancelled());

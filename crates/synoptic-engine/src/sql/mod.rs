@@ -43,7 +43,7 @@ pub(crate) struct Query {
     pub(crate) statement: DFStatement,
     pub(crate) hints: Vec<TableHint>,
     /// Where the rows go, when the statement is an INSERT: then it is the query of its rows.
-    pub(crate) write: Option<Write>,
+    pub(crate) write: Option<Box<Write>>,
 }
 
 /// Parses exactly one statement and refuses what is not honoured.

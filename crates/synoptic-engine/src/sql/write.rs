@@ -32,7 +32,7 @@ pub(crate) struct Write {
 ///
 /// # Errors
 /// `[UNSUPPORTED]` naming the clause that is not honoured.
-pub(super) fn take(statement: &mut Statement) -> Result<Option<Write>> {
+pub(super) fn take(statement: &mut Statement) -> Result<Option<Box<Write>>> {
     let (mut write, rows) = match statement {
         Statement::Insert(insert) => insert_of(insert)?,
         _ => return Ok(None),
@@ -41,7 +41,7 @@ pub(super) fn take(statement: &mut Statement) -> Result<Option<Write>> {
     if needs_types(statement) {
         write.typed = Some(DFStatement::Statement(Box::new(whole)));
     }
-    Ok(Some(write))
+    Ok(Some(Box::new(write)))
 }
 
 /// Whether the types of VALUES depend on anything but each value.
