@@ -372,7 +372,7 @@ async fn another_server_is_not_believed() {
         text.contains("outcome of the commit is unknown") && text.contains("txid_status"),
         "{text}"
     );
-    assert_eq!(error.code(), ErrorCode::Timeout);
+    assert_eq!(error.code(), ErrorCode::OutcomeUnknown);
 }
 
 #[tokio::test]

@@ -120,6 +120,8 @@ pub(crate) fn grpc_code(code: ErrorCode) -> Code {
         | ErrorCode::SkewExceeded
         | ErrorCode::TokenLost
         | ErrorCode::ClockUnsynchronized => Code::FailedPrecondition,
+        // Of the class that gRPC tells clients not to try again before somebody has looked.
+        ErrorCode::OutcomeUnknown => Code::FailedPrecondition,
         ErrorCode::SourceUnavailable => Code::Unavailable,
         ErrorCode::RateLimited
         | ErrorCode::BudgetExceeded
@@ -134,7 +136,7 @@ pub(crate) fn grpc_code(code: ErrorCode) -> Code {
 }
 
 /// Every code, so that a word on the wire finds its way back.
-const CODES: [ErrorCode; 21] = [
+const CODES: [ErrorCode; 22] = [
     ErrorCode::Syntax,
     ErrorCode::UnknownTable,
     ErrorCode::UnknownColumn,
@@ -151,6 +153,7 @@ const CODES: [ErrorCode; 21] = [
     ErrorCode::OutOfMemory,
     ErrorCode::QueueFull,
     ErrorCode::Timeout,
+    ErrorCode::OutcomeUnknown,
     ErrorCode::Cancelled,
     ErrorCode::Unauthenticated,
     ErrorCode::PermissionDenied,

@@ -45,8 +45,7 @@ impl ErrorKind {
             Self::Timeout => ErrorCode::Timeout,
             Self::Cancelled => ErrorCode::Cancelled,
             Self::RateLimited => ErrorCode::RateLimited,
-            // Not SOURCE_UNAVAILABLE: clients try that again by themselves.
-            Self::OutcomeUnknown => ErrorCode::Timeout,
+            Self::OutcomeUnknown => ErrorCode::OutcomeUnknown,
             Self::Internal => ErrorCode::Internal,
         }
     }

@@ -94,7 +94,7 @@ impl Drop for Report {
         let error = match self.gate.is_committing() {
             false => cancelled(),
             true => Error::new(
-                ErrorCode::Timeout,
+                ErrorCode::OutcomeUnknown,
                 "the outcome of the commit is unknown: the server failed while it waited for it; \
                  look for the rows in the table before you write them again",
             ),

@@ -26,6 +26,7 @@ fn codes_are_those_of_the_contract() {
         (ErrorCode::SourceUnavailable, Code::Unavailable),
         (ErrorCode::QueueFull, Code::ResourceExhausted),
         (ErrorCode::Timeout, Code::DeadlineExceeded),
+        (ErrorCode::OutcomeUnknown, Code::FailedPrecondition),
         (ErrorCode::Cancelled, Code::Cancelled),
         (ErrorCode::Internal, Code::Internal),
     ] {
