@@ -330,13 +330,23 @@ fn check_together(settings: &Settings, document: &Table, problems: &mut Problems
             );
         }
     }
-    if settings.clock.source != ClockSource::Auto {
-        let message = "key 'clock.source': only 'auto' is supported yet";
+    let clock = &settings.clock;
+    if clock.source == ClockSource::Kernel {
+        let message = "key 'clock.source': 'kernel' is not supported yet; use 'clockbound', or \
+                       'declared' with max_offset";
         problems.add(line_of(document, &["clock", "source"]), message);
     }
-    if settings.clock.max_offset.is_some() {
-        let message = "key 'clock.max_offset' goes with source = 'declared', which is not \
-                       supported yet; remove it";
-        problems.add(line_of(document, &["clock", "max_offset"]), message);
+    match (clock.source, clock.max_offset) {
+        (ClockSource::Declared, None) => {
+            let message = "key 'clock.max_offset' is missing: source = 'declared' declares it, for \
+                           example '50ms'";
+            problems.add(line_of(document, &["clock", "source"]), message);
+        }
+        (ClockSource::Declared, Some(_)) | (_, None) => {}
+        (_, Some(_)) => {
+            let message = "key 'clock.max_offset' goes with source = 'declared' only; remove it, or \
+                           set the source";
+            problems.add(line_of(document, &["clock", "max_offset"]), message);
+        }
     }
 }

@@ -342,9 +342,11 @@ pub(crate) const KEYS: &[Key] = &[
     Key {
         section: "clock",
         name: "source",
-        takes: "`auto`",
-        meaning: "Where the error bound of this machine's clock comes from. `clockbound`, \
-                  `kernel` and `declared` are not supported yet.",
+        takes: "`auto`, `clockbound` or `declared`",
+        meaning: "Where the error bound of this machine's clock comes from. `auto` is ClockBound when \
+                  its segment is there, else none: then commits have no timestamp and do not wait. \
+                  With another source a write is refused as long as it gives no bound. `kernel` is \
+                  not supported yet.",
         get: |s| {
             let known = CLOCK_SOURCES.iter().find(|(_, source)| *source == s.clock.source);
             known.map_or_else(String::new, |(name, _)| (*name).to_owned())
@@ -363,10 +365,33 @@ pub(crate) const KEYS: &[Key] = &[
         section: "clock",
         name: "max_offset",
         takes: DURATION,
-        meaning: "The bound that `source = 'declared'` declares; not supported yet.",
+        meaning: "With `source = 'declared'`: the most this machine's clock is ever wrong.",
         get: |s| s.clock.max_offset.map(format_duration).unwrap_or_default(),
         set: |s, text| {
             s.clock.max_offset = Some(duration_from(text, Duration::ZERO)?);
+            Ok(())
+        },
+    },
+    Key {
+        section: "clock",
+        name: "segment",
+        takes: "a path",
+        meaning: "Where ClockBound publishes its bound.",
+        get: |s| s.clock.segment.display().to_string(),
+        set: |s, text| {
+            s.clock.segment = PathBuf::from(text);
+            Ok(())
+        },
+    },
+    Key {
+        section: "clock",
+        name: "max_commit_wait",
+        takes: DURATION,
+        meaning: "A commit is acknowledged when its timestamp is past on every clock: after twice the \
+                  clock's error. When that is longer than this, writes are refused.",
+        get: |s| format_duration(s.clock.max_commit_wait),
+        set: |s, text| {
+            s.clock.max_commit_wait = duration_from(text, Duration::ZERO)?;
             Ok(())
         },
     },

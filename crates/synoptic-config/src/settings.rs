@@ -108,13 +108,28 @@ pub enum ClockSource {
     Declared,
 }
 
-/// `[clock]`. Only the default is supported in this version; the rest is refused.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// `[clock]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClockConfig {
     /// Where the error bound comes from.
     pub source: ClockSource,
     /// The bound, with `source = 'declared'`.
     pub max_offset: Option<Duration>,
+    /// Where ClockBound publishes its bound.
+    pub segment: PathBuf,
+    /// The longest a commit waits for its timestamp to be past.
+    pub max_commit_wait: Duration,
+}
+
+impl Default for ClockConfig {
+    fn default() -> Self {
+        Self {
+            source: ClockSource::default(),
+            max_offset: None,
+            segment: PathBuf::from("/var/run/clockbound/shm0"),
+            max_commit_wait: Duration::from_secs(1),
+        }
+    }
 }
 
 /// `[freshness]`: how copies are followed, and what tokens are signed with. `Debug` does not show

@@ -140,13 +140,32 @@ fn values_that_do_not_fit_name_the_key_and_what_it_takes() {
 #[test]
 fn what_is_not_supported_yet_is_refused() {
     refused(
-        "[clock]\nsource = 'declared'\nmax_offset = '50ms'\n",
+        "[clock]\nsource = 'kernel'\nmax_offset = '50ms'\n",
         &[
-            "conf/s.toml:2: key 'clock.source': only 'auto' is supported yet",
-            "conf/s.toml:3: key 'clock.max_offset' goes with source = 'declared', which is not \
-             supported yet; remove it",
+            "conf/s.toml:2: key 'clock.source': 'kernel' is not supported yet; use 'clockbound', \
+             or 'declared' with max_offset",
+            "conf/s.toml:3: key 'clock.max_offset' goes with source = 'declared' only; remove it, \
+             or set the source",
         ],
     );
+    refused(
+        "[clock]\nsource = 'declared'\n",
+        &[
+            "conf/s.toml:2: key 'clock.max_offset' is missing: source = 'declared' declares it, for \
+           example '50ms'",
+        ],
+    );
+}
+
+#[test]
+fn a_clock_is_declared() {
+    let clock =
+        parse("[clock]\nsource = 'declared'\nmax_offset = '50ms'\nmax_commit_wait = '250ms'\n")
+            .expect("valid")
+            .clock;
+    assert_eq!(clock.source, ClockSource::Declared);
+    assert_eq!(clock.max_offset, Some(Duration::from_millis(50)));
+    assert_eq!(clock.max_commit_wait, Duration::from_millis(250));
 }
 
 #[test]

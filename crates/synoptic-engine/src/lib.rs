@@ -25,7 +25,7 @@ mod write;
 
 pub use catalog::catalogs;
 pub use cut::CutPolicy;
-pub use engine::{CopyCount, Counters, Engine, EngineConfig};
+pub use engine::{CopyCount, Counters, Engine, EngineConfig, WallClock};
 pub use error::{Error, Result};
 pub use freshness::{CopyColumns, StatementColumns};
 pub use metadata::TableEntry;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use chrono::DateTime;
 use parking_lot::Mutex;
 use synoptic_catalog::SourceEntry;
 use synoptic_freshness::Token;
@@ -42,6 +43,8 @@ struct Records {
     reading: Option<Reading>,
     /// What a read must include to see what the statement wrote.
     written: Token,
+    /// When the write was committed, in nanoseconds since 1970; later than it was visible.
+    stamp: Option<i64>,
 }
 
 /// One planned scan.
@@ -139,6 +142,11 @@ impl Scope {
     /// Notes what was written.
     pub(crate) fn wrote(&self, token: Token) {
         self.scans.0.lock().written = token;
+    }
+
+    /// Notes the timestamp of the commit.
+    pub(crate) fn stamped(&self, stamp: Option<i64>) {
+        self.scans.0.lock().stamp = stamp;
     }
 
     /// The one snapshot of `entry` in this statement.
@@ -240,7 +248,10 @@ impl ScanRecords {
         };
         Receipt {
             query_id: query_id.to_owned(),
-            statement: StatementColumns::of(reading, &records.written, engine),
+            statement: StatementColumns {
+                committed_at: records.stamp.map(DateTime::from_timestamp_nanos),
+                ..StatementColumns::of(reading, &records.written, engine)
+            },
             scans: records.scans.iter().enumerate().map(scan).collect(),
         }
     }

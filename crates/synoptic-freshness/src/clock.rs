@@ -11,6 +11,7 @@
 //! * ClockBound: <https://github.com/aws/clock-bound>, `docs/PROTOCOL.md`
 //! * `adjtimex(2)`: `maxerror` is a bound, `esterror` is not; `STA_UNSYNC` means no bound at all
 
+use std::fmt::Debug;
 use std::time::Duration;
 
 use synoptic_types::{AsOf, Moment};
@@ -69,7 +70,71 @@ pub struct ClockBound {
     pub max_drift_ppb: u32,
 }
 
+/// Where the bound on a clock's error comes from.
+pub trait BoundSource: Debug + Send + Sync {
+    /// What it is called in the configuration.
+    fn name(&self) -> &'static str;
+
+    /// The bound that holds at `now`.
+    ///
+    /// # Errors
+    /// Why there is none, for a person.
+    fn bound(&self, now: Moment) -> Result<ClockBound, String>;
+}
+
+/// A bound that somebody vouches for, whatever the machine says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Declared(pub Duration);
+
+impl BoundSource for Declared {
+    fn name(&self) -> &'static str {
+        "declared"
+    }
+
+    fn bound(&self, now: Moment) -> Result<ClockBound, String> {
+        Ok(ClockBound {
+            status: ClockStatus::Synchronized,
+            as_of: now,
+            void_after: Moment::from_nanos(u64::MAX),
+            bound: self.0,
+            max_drift_ppb: 0,
+        })
+    }
+}
+
+/// No bound at all, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoBound(pub String);
+
+impl BoundSource for NoBound {
+    fn name(&self) -> &'static str {
+        "none"
+    }
+
+    fn bound(&self, _now: Moment) -> Result<ClockBound, String> {
+        Err(self.0.clone())
+    }
+}
+
 impl ClockBound {
+    /// Where true time lies at `after`, when the wall clock was read, as `wall`, at some moment
+    /// between `before` and `after`: a thread may be held up between two clocks.
+    ///
+    /// # Errors
+    /// As [`ClockBound::read`].
+    pub fn look(
+        &self,
+        before: Moment,
+        wall: i64,
+        after: Moment,
+    ) -> Result<ClockReading, Unsynchronized> {
+        let mut reading = self.read(wall, after)?;
+        // Twice as much as passed here is more than any clock's drift makes of it.
+        let passed = i64::try_from(after.since(before).as_nanos()).unwrap_or(i64::MAX);
+        reading.wall.latest = reading.wall.latest.saturating_add(passed.saturating_mul(2));
+        Ok(reading)
+    }
+
     /// Where true time lies, when the wall clock shows `wall` and the monotonic clock `now`.
     ///
     /// # Errors
@@ -108,6 +173,20 @@ pub struct ClockReading {
 }
 
 impl ClockReading {
+    /// How far the wall clock can have been from true time.
+    pub fn error(&self) -> Duration {
+        Duration::from_nanos(
+            u64::try_from(self.wall.width().as_nanos().div_ceil(2)).unwrap_or(u64::MAX),
+        )
+    }
+
+    /// What this reading still tells at a later moment, by the monotonic clock alone: also when the
+    /// wall clock cannot be read any more.
+    #[must_use]
+    pub fn later(&self, now: Moment, max_drift_ppm: u32) -> Self {
+        Self { at: now, wall: self.wall_at(now, max_drift_ppm) }
+    }
+
     /// Where true time was at `moment`, for a receipt: `as_of_lo` is the earliest of `lo`,
     /// `as_of_hi` the latest of `hi`.
     pub fn wall_at(&self, moment: Moment, max_drift_ppm: u32) -> WallInterval {

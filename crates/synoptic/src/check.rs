@@ -8,8 +8,9 @@ use comfy_table::{CellAlignment, Table};
 use futures::{StreamExt, stream};
 use synoptic_catalog::CopySet;
 use synoptic_config::Config;
+use synoptic_engine::Engine;
 use synoptic_source::{CopyPosition, Source, SourceCheck, SourceError};
-use synoptic_types::{CopyKind, CopyName, Position};
+use synoptic_types::{CopyKind, CopyName, Position, format_duration};
 
 use crate::cli_error::{CliError, Result};
 use crate::compose::Composition;
@@ -49,6 +50,7 @@ pub async fn run(config: &Config) -> Result<()> {
     });
     let errors: Vec<_> = errors.collect();
     print(&copies, &answers);
+    print_clock(composition.engine());
     if errors.is_empty() { Ok(()) } else { Err(CliError::failed(errors.join("\n"))) }
 }
 
@@ -190,5 +192,20 @@ fn print(copies: &[Copy], answers: &[Result<Answer, String>]) {
     } else {
         println!("{table}");
     }
-    println!("clock: the system's (auto); every read is a strong read, which needs no clock bound");
+}
+
+#[expect(clippy::print_stdout, reason = "it is what the command is for")]
+fn print_clock(engine: &Engine) {
+    let source = engine.config().time.bounds.name();
+    match engine.wall_time() {
+        Ok(reading) => println!(
+            "clock: {source}, at most {} wrong; a commit waits {}",
+            format_duration(reading.error()),
+            format_duration(reading.wall.width())
+        ),
+        Err(error) => println!(
+            "clock: {source}, unsynchronised ({}); only commit timestamps need it",
+            error.message()
+        ),
+    }
 }

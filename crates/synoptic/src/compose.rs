@@ -7,8 +7,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use synoptic_catalog::{CopySet, Host, Replica, WatchSettings};
 use synoptic_config::{
-    Config, ConfigError, ConfigErrors, FreshnessConfig, ReplicaConfig, ServerConfig, SourceConfig,
-    TableText,
+    ClockConfig, Config, ConfigError, ConfigErrors, FreshnessConfig, ReplicaConfig, ServerConfig,
+    SourceConfig, TableText,
 };
 use synoptic_engine::{Engine, EngineConfig};
 use synoptic_flight::FlightOptions;
@@ -60,7 +60,8 @@ impl Composition {
     pub fn new(config: &Config) -> Result<Self> {
         let sources = open_all(config, &[])?;
         let host = Host::of_copies(for_host(&sources), watch_settings(&config.freshness));
-        let engine_config = engine_config(&config.server, &config.freshness, config.query.clone());
+        let engine_config =
+            engine_config(&config.server, &config.freshness, &config.clock, config.query.clone());
         let engine = Engine::new(engine_config, host, Arc::new(SystemClock))?;
         Ok(Self { engine, sources: Mutex::new(sources) })
     }
@@ -217,6 +218,7 @@ fn watch_settings(freshness: &FreshnessConfig) -> WatchSettings {
 fn engine_config(
     server: &ServerConfig,
     freshness: &FreshnessConfig,
+    clock: &ClockConfig,
     defaults: QueryOptions,
 ) -> EngineConfig {
     EngineConfig {
@@ -235,6 +237,7 @@ fn engine_config(
             replay_wait: freshness.replay_wait,
             retry_pause: freshness.retry_pause,
         },
+        time: crate::clock::wall_clock(clock),
         plan_cache: server.plan_cache,
         defaults,
         cut: synoptic_engine::CutPolicy::default(),

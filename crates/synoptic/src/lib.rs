@@ -6,6 +6,7 @@
 mod check;
 pub mod cli;
 mod cli_error;
+mod clock;
 mod compose;
 pub mod demo;
 mod demo_options;

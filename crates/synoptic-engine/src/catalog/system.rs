@@ -16,13 +16,14 @@ use crate::engine::Engine;
 use crate::query::QueryRecord;
 use crate::session::settings;
 
+use super::clock::ClockTable;
 use super::copies::Copies;
 use super::receipts::Receipts;
 use super::rows::{Rows, RowsSchema, Wanted};
 
 /// The tables there are, with the schema each always has.
-pub(crate) const SYSTEM_TABLES: [&str; 7] =
-    ["copies", "last_receipt", "queries", "receipts", "settings", "sources", "tables"];
+pub(crate) const SYSTEM_TABLES: [&str; 8] =
+    ["clock", "copies", "last_receipt", "queries", "receipts", "settings", "sources", "tables"];
 
 /// Makes the provider of the schema.
 pub(super) struct SystemSchema;
@@ -31,6 +32,7 @@ impl SystemSchema {
     #[expect(clippy::new_ret_no_self, reason = "the schema is data, built here")]
     pub(super) fn new(engine: Arc<Engine>, last: Option<Arc<QueryRecord>>) -> impl SchemaProvider {
         RowsSchema(vec![
+            ("clock", Arc::new(ClockTable(Arc::clone(&engine)))),
             ("copies", Arc::new(Copies(Arc::clone(&engine)))),
             ("last_receipt", Arc::new(Receipts::last(Arc::clone(&engine), last))),
             ("queries", Arc::new(Queries(Arc::clone(&engine)))),

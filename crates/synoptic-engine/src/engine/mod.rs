@@ -4,6 +4,7 @@ mod counters;
 pub(crate) mod hints;
 mod memory;
 mod registry;
+mod time;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -40,6 +41,7 @@ use crate::write::Outcomes;
 pub use counters::{CopyCount, Counters};
 use memory::SharingPool;
 pub(crate) use registry::Registry;
+pub use time::WallClock;
 
 /// What the engine is made of; every number has its place in the configuration.
 #[derive(Debug, Clone)]
@@ -67,6 +69,8 @@ pub struct EngineConfig {
     pub plan_cache: usize,
     /// Limits of the proofs, and how long statements wait for replicas.
     pub freshness: Policy,
+    /// What bounds the error of the clock.
+    pub time: WallClock,
     /// What sessions start with.
     pub defaults: QueryOptions,
     /// When work is left to a source that supports it. Not a key of the configuration: by cost is
@@ -87,6 +91,7 @@ impl Default for EngineConfig {
             write_outcomes: 10_000,
             token_key: None,
             freshness: Policy::default(),
+            time: WallClock::default(),
             plan_cache: 1000,
             defaults: QueryOptions::default(),
             cut: CutPolicy::default(),

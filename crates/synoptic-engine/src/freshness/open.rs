@@ -36,6 +36,8 @@ pub(crate) struct Reading {
     pub(super) settled: Settled,
     /// One look at both clocks, to show moments as wall time.
     pub(super) at: (Moment, DateTime<Utc>),
+    /// How far the wall clock can be from true time, when that has a bound.
+    pub(super) clock_error: Option<Duration>,
     /// From the start of pinning to the last snapshot.
     pub(super) took: Duration,
 }
@@ -110,7 +112,9 @@ pub(crate) async fn open(
     let settled = settle(&all, &demand).map_err(|r| Error::new(r.code, r.to_string()))?;
     let now = engine.now();
     let at = (now, engine.clock().now());
-    Ok(Opening::Open(Reading { opened: all, settled, at, took: now.since(started) }))
+    let clock_error = engine.wall_time().ok().map(|reading| reading.error());
+    let took = now.since(started);
+    Ok(Opening::Open(Reading { opened: all, settled, at, clock_error, took }))
 }
 
 async fn pin<C>(

@@ -78,6 +78,10 @@ pub struct StatementColumns {
     pub skew_ms: Option<f64>,
     /// What a later read must be given to see at least this much.
     pub token: Option<String>,
+    /// The timestamp of what was written, when the clock is synchronised: a write that begins after
+    /// this one was acknowledged has a later one, on whichever server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub committed_at: Option<DateTime<Utc>>,
 }
 
 impl Choices {
@@ -117,6 +121,7 @@ fn read(planned: CopyColumns, reading: &Reading, opened: &Opened) -> CopyColumns
         bound_ms: millis(opened.bound),
         satisfied: opened.satisfied,
         method: opened.method.as_str(),
+        clock_error_ms: reading.clock_error.map(millis),
         waited_ms: planned.waited_ms + millis(reading.took),
         ..planned
     }
@@ -155,7 +160,7 @@ impl StatementColumns {
         let skew = reading
             .filter(|reading| !reading.opened.is_empty())
             .map(|reading| millis(reading.settled.skew));
-        Self { skew_ms: skew, token: encoded }
+        Self { skew_ms: skew, token: encoded, committed_at: None }
     }
 }
 

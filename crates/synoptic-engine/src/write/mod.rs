@@ -3,13 +3,14 @@
 //! ```text
 //! plan    the query of the rows, as any other; the target; Source::prepare_write
 //! run     Outcomes::claim: once for a statement, whoever asks again gets the answer of then
-//!   └─ a task: rows → exact → PreparedWrite::run → CommitGate → token
+//!   └─ a task: rows → exact → PreparedWrite::run → CommitGate → token → commit wait
 //! drop    before the commit the task ends and the source rolls back; after it, it goes on to the
 //!         end, which the source bounds, so that the outcome is known
 //! ```
 
 mod exact;
 mod outcomes;
+mod wait;
 
 use std::sync::Arc;
 
@@ -235,7 +236,13 @@ impl Writing {
     async fn run(self, rows: SendableRecordBatchStream) -> Result<u64> {
         let Self { session, scope, target, gate, report } = self;
         let outcome = Self::write(&session, &scope, &target, gate, rows).await;
+        let waited = match &outcome {
+            Ok(_) => wait::wait(session.engine()).await,
+            Err(_) => Ok(None),
+        };
+        // Whoever asks again, may know: it is committed.
         report.end(outcome.clone());
+        scope.stamped(waited?);
         outcome
     }
 
@@ -246,6 +253,7 @@ impl Writing {
         gate: Arc<CommitGate>,
         rows: SendableRecordBatchStream,
     ) -> Result<u64> {
+        wait::check(session.engine())?;
         let context = WriteContext { statement: Arc::clone(&scope.statement), gate };
         let (exact, reading) = (target.clone(), Arc::clone(scope));
         let rows: BatchStream = rows

@@ -8,7 +8,8 @@ use synoptic_types::{AsOf, Moment};
 use super::{at, ms};
 use crate::asof::{at_most, skew, staleness, within};
 use crate::clock::{
-    ClockBound, ClockReading, ClockStatus, CommitWait, Unsynchronized, WallInterval,
+    BoundSource as _, ClockBound, ClockReading, ClockStatus, CommitWait, Declared, NoBound,
+    Unsynchronized, WallInterval,
 };
 
 const NOON: i64 = 1_795_000_000_000_000_000;
@@ -21,6 +22,10 @@ fn bound(status: ClockStatus) -> ClockBound {
         bound: ms(2),
         max_drift_ppb: 50_000,
     }
+}
+
+fn declared(millis: u64) -> ClockBound {
+    Declared(ms(millis)).bound(at(5)).expect("it is declared")
 }
 
 fn reading(earliest: i64, latest: i64) -> ClockReading {
@@ -86,6 +91,31 @@ proptest! {
         prop_assert!(reading.moments_of(there.latest, ppm).hi >= at(moment));
     }
 
+    /// True time is within a reading, and within what it tells later, whenever the wall clock was
+    /// read between the two looks at the monotonic one, and however fast that runs.
+    #[test]
+    fn true_time_is_within_a_look_and_within_what_it_tells_later(
+        before in 0..10_000_u64, read in 0..1_000_u64, gap in 0..1_000_u64, wrong in -1.0..1.0_f64,
+        bound in 0..50_000_000_i64, passes in 0..100_000_000_u64, rate in -1.0..1.0_f64,
+    ) {
+        let read = read.min(gap);
+        // True time at the moment the wall clock was read, and what that showed.
+        let truth = NOON;
+        let shown = truth + (bound as f64 * wrong) as i64;
+        let error = ClockBound { bound: nanos(bound.unsigned_abs()), ..declared(1) };
+        let look = error
+            .look(Moment::from_nanos(before), shown, Moment::from_nanos(before + gap))
+            .expect("synchronised");
+        let there = truth + i64::try_from(gap - read).expect("small");
+        prop_assert!(look.wall.earliest <= there && there <= look.wall.latest);
+        // 500 ppm of `passes`, rounded towards the truth's disadvantage.
+        let elapsed = (passes as f64 * (1.0 + rate * 499e-6)) as u64;
+        let later = look.later(Moment::from_nanos(before + gap + elapsed), 500);
+        let there = there + i64::try_from(passes).expect("small");
+        prop_assert!(later.wall.earliest <= there + 1 && there - 1 <= later.wall.latest);
+        prop_assert!(later.wall.width() >= look.wall.width());
+    }
+
     /// Anything a clock may show, and anything asked of it.
     #[test]
     fn no_clock_makes_it_panic(
@@ -142,6 +172,29 @@ fn an_error_grows_with_the_drift() {
         let later = bound(status).read(NOON, at(10_000)).expect("not void yet");
         assert_eq!(later.wall.width(), Duration::from_micros(5_000));
     }
+}
+
+#[test]
+fn a_declared_error_holds_for_ever_and_no_bound_says_why() {
+    let look = declared(50).read(NOON, at(1_000_000_000)).expect("it is declared");
+    assert_eq!(look.error(), ms(50));
+    assert_eq!(look.wall.width(), ms(100));
+    let nothing = NoBound("the segment is gone".to_owned());
+    assert_eq!(nothing.bound(at(1)), Err("the segment is gone".to_owned()));
+    assert_eq!((Declared(ms(1)).name(), nothing.name()), ("declared", "none"));
+}
+
+#[test]
+fn a_commit_is_acknowledged_by_the_monotonic_clock_when_the_wall_clock_is_lost() {
+    let first = ClockReading {
+        at: at(0),
+        wall: WallInterval { earliest: NOON - 5_000_000, latest: NOON + 5_000_000 },
+    };
+    let wait = CommitWait::begin(&first);
+    assert_eq!(wait.remaining(&first), nanos(10_000_001));
+    assert!(!wait.passed(&first.later(at(10), 0)), "not at the very nanosecond");
+    assert!(wait.passed(&first.later(at(11), 0)));
+    assert!(!wait.passed(&first.later(at(11), 200_000)), "a fast clock shows more than has passed");
 }
 
 #[test]
