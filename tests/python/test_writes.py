@@ -4,6 +4,7 @@ import datetime as dt
 import decimal
 import random
 import sqlite3
+import textwrap
 import threading
 import time
 
@@ -12,8 +13,8 @@ import pyarrow as pa
 import pyarrow.flight as fl
 import pytest
 
-from support.server import synoptic
-from test_freshness import ERRORS, Pair, SHOWN
+from support.server import Server, synoptic
+from test_freshness import ERRORS, Answer, Pair, SHOWN, seconds
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +138,58 @@ def test_read_your_writes_on_a_lagging_standby(writable):
         assert token
         read = writable.ask(max_staleness="30s", token=token)
         assert read.rows[0]["shown"] == number, read.receipt
+
+
+def clocked(folder, section):
+    """A server over a SQLite file that may be written to, with `section` as its clock."""
+    made = folder / f"clocked{random.randrange(1 << 30)}"
+    made.mkdir()
+    sqlite3.connect(made / "lite.db").executescript("CREATE TABLE notes (id INTEGER PRIMARY KEY, body TEXT);")
+    config = made / "synoptic.toml"
+    config.write_text(textwrap.dedent(f"""
+        [server]
+        listen = "127.0.0.1:0"
+
+        [clock]
+        {section}
+
+        [sources.lite]
+        connector = "sqlite"
+        path = "./lite.db"
+        writable = true
+        """))
+    return config, Server(config, made / "server.log")
+
+
+def test_a_commit_waits_for_its_time_to_be_past(folder):
+    config, server = clocked(folder, 'source = "declared"\n        max_offset = "50ms"')
+    try:
+        client = fl.connect(server.url)
+        for number in range(3):
+            began, asked = time.monotonic(), time.time()
+            answer = Answer(client, f"INSERT INTO lite.notes VALUES ({number}, 'x')")
+            took, answered = time.monotonic() - began, time.time()
+            assert answer.rows == [{"count": 1}]
+            assert took >= 0.1, took
+            stamp = seconds(answer.receipt["committed_at"])
+            assert asked + 0.05 <= stamp <= answered - 0.05
+        clock, = Answer(client, "SELECT * FROM system.clock").rows
+        assert (clock["source"], clock["status"]) == ("declared", "synchronized") and 50 <= clock["error_ms"] < 55
+        assert 100 <= clock["commit_wait_ms"] < 110 and clock["max_commit_wait_ms"] == 1000
+        shown = synoptic("check", "-c", str(config), check=True).stdout
+        assert "clock: declared, at most 50" in shown
+    finally:
+        server.stop()
+
+
+def test_a_clock_that_was_asked_for_and_is_not_there_refuses_writes_only(folder):
+    _, server = clocked(folder, f'source = "clockbound"\n        segment = "{folder}/nowhere"')
+    try:
+        client = fl.connect(server.url)
+        with pytest.raises(ERRORS, match=r"\[CLOCK_UNSYNCHRONIZED\].*nothing was written.*nowhere.*clock.max_offset"):
+            Answer(client, "INSERT INTO lite.notes VALUES (1, 'x')")
+        assert Answer(client, "SELECT count(*) AS n FROM lite.notes").rows == [{"n": 0}]
+        clock, = Answer(client, "SELECT status, error_ms, reason FROM system.clock").rows
+        assert clock["status"] == "unsynchronized" and "no ClockBound segment" in clock["reason"]
+    finally:
+        server.stop()

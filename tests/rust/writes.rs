@@ -11,7 +11,7 @@ use datafusion::common::ScalarValue;
 use futures::TryStreamExt;
 use serde_json::json;
 use synoptic_catalog::Host;
-use synoptic_engine::{Engine, EngineConfig, Error, Request, Session};
+use synoptic_engine::{Engine, EngineConfig, Error, Receipt, Request, Session, WallClock};
 use synoptic_tests::postgres::PostgresServer;
 use synoptic_tests::proxy::Proxy;
 use synoptic_types::{ErrorCode, QueryId, SourceName, SystemClock};
@@ -51,6 +51,10 @@ struct World {
 
 impl World {
     async fn new() -> Self {
+        Self::with(EngineConfig { target_partitions: 2, ..EngineConfig::default() }).await
+    }
+
+    async fn with(config: EngineConfig) -> Self {
         let server = PostgresServer::shared();
         let database = server.create_database().await;
         server.client(&database).await.batch_execute(POSTGRES).await.expect("valid SQL");
@@ -72,7 +76,6 @@ impl World {
             open("lite", "sqlite", json!({"path": path, "writable": true})),
             open("closed", "sqlite", json!({"path": path})),
         ]);
-        let config = EngineConfig { target_partitions: 2, ..EngineConfig::default() };
         let engine = Engine::new(config, host, Arc::new(SystemClock)).expect("an engine");
         Self { _folder: folder, server, database, proxy, engine }
     }
@@ -386,4 +389,63 @@ async fn the_token_of_a_write_is_its_position() {
         let token = stream.receipt().statement.token.expect("a token");
         session.set_option("token", &token).expect("it is one of ours");
     }
+}
+
+async fn receipt_of(session: &Session, sql: &str) -> Receipt {
+    let request = Request { sql: sql.to_owned(), ..Request::default() };
+    let mut stream = session.plan(request).await.expect(sql).run().expect(sql);
+    while stream.try_next().await.expect(sql).is_some() {}
+    stream.receipt()
+}
+
+#[tokio::test]
+async fn a_commit_is_acknowledged_when_its_time_is_past() {
+    let time = WallClock::declared(Duration::from_millis(50));
+    let world =
+        World::with(EngineConfig { target_partitions: 2, time, ..EngineConfig::default() }).await;
+    let (session, mut last) = (world.session(), None);
+    for (n, source) in ["pg", "lite", "pg", "lite"].into_iter().enumerate() {
+        let began = Instant::now();
+        let before = world.engine.clock().now();
+        let sql = format!("INSERT INTO {source}.strict VALUES ({n}, 1)");
+        let stamp = receipt_of(&session, &sql).await.statement.committed_at.expect("a stamp");
+        assert!(began.elapsed() >= Duration::from_millis(100), "{:?}", began.elapsed());
+        let after = world.engine.clock().now();
+        assert!(before + Duration::from_millis(50) <= stamp, "{before} {stamp}");
+        assert!(stamp + Duration::from_millis(50) <= after, "{stamp} {after}");
+        assert!(last.is_none_or(|last| last < stamp));
+        last = Some(stamp);
+    }
+    let read = receipt_of(&session, "SELECT * FROM pg.strict").await;
+    let error = read.scans[0].copy.clock_error_ms.expect("it is declared");
+    assert!((50.0..52.0).contains(&error), "{error}");
+    assert_eq!(read.statement.committed_at, None);
+    let sql = "SELECT source, status, error_ms BETWEEN 50 AND 52, commit_wait_ms BETWEEN 100 AND 104, max_commit_wait_ms,
+        updated_at IS NOT NULL, reason FROM system.clock";
+    insta(
+        &world.table(sql).await,
+        &["| declared | synchronized | true | true | 1000.0 | true | |"],
+    );
+}
+
+#[tokio::test]
+async fn a_clock_without_a_bound_holds_up_nothing() {
+    let world = World::new().await;
+    let written = receipt_of(&world.session(), "INSERT INTO pg.strict VALUES (1, 1)").await;
+    assert!(written.statement.token.is_some() && written.statement.committed_at.is_none());
+    let read = receipt_of(&world.session(), "SELECT * FROM pg.strict").await;
+    assert_eq!(read.scans[0].copy.clock_error_ms, None);
+    let shown = world.table("SELECT source, status, error_ms, reason FROM system.clock").await;
+    assert!(shown.contains("| none   | unsynchronized |"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_clock_too_wrong_to_wait_for_refuses_writes_only() {
+    let time = WallClock::declared(Duration::from_secs(2));
+    let world =
+        World::with(EngineConfig { target_partitions: 2, time, ..EngineConfig::default() }).await;
+    let sql = "INSERT INTO pg.strict VALUES (1, 1)";
+    world.refused(sql, ErrorCode::ClockUnsynchronized, "clock.max_commit_wait (1s)").await;
+    assert_eq!(world.there("strict").await, 0);
+    world.table("SELECT * FROM pg.strict").await;
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use synoptic_freshness::clock::{BoundSource, ClockBound, ClockReading, NoBound};
+use synoptic_freshness::clock::{BoundSource, ClockBound, ClockReading, Declared, NoBound};
 use synoptic_types::ErrorCode;
 
 use crate::error::{Error, Result};
@@ -28,6 +28,13 @@ impl Default for WallClock {
             required: false,
             max_commit_wait: Duration::from_secs(1),
         }
+    }
+}
+
+impl WallClock {
+    /// A clock that somebody vouches for: it is never wrong by more than `max_offset`.
+    pub fn declared(max_offset: Duration) -> Self {
+        Self { bounds: Arc::new(Declared(max_offset)), required: true, ..Self::default() }
     }
 }
 

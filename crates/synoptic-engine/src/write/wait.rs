@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use synoptic_freshness::clock::{ClockReading, CommitWait};
+use synoptic_freshness::clock::CommitWait;
 use synoptic_types::{ErrorCode, format_duration};
 
 use crate::engine::Engine;
@@ -52,18 +52,16 @@ pub(super) async fn wait(engine: &Engine) -> Result<Option<i64>> {
     let Ok(first) = engine.wall_time() else { return Ok(None) };
     let most = engine.config().time.max_commit_wait;
     let drift = engine.config().freshness.max_drift_ppm;
-    let now = |first: &ClockReading| {
-        // Lost since: the monotonic clock goes on.
-        engine.wall_time().unwrap_or_else(|_| first.later(engine.now(), drift))
-    };
     let commit = CommitWait::begin(&first);
     loop {
-        let left = commit.remaining(&now(&first));
+        // The clock may be lost by now, or be known to be worse; what was known holds, by the
+        // monotonic clock.
+        let left = commit.remaining(&first.later(engine.now(), drift));
         if left.is_zero() {
             return Ok(Some(commit.stamp()));
         }
         let waited = engine.now().since(first.at);
-        // A clock that got worse meanwhile.
+        // The clock got worse between the check and the commit, and some slack for timers.
         if waited.saturating_add(left) > most.saturating_mul(2) {
             return Err(Error::new(
                 ErrorCode::Timeout,
@@ -78,3 +76,6 @@ pub(super) async fn wait(engine: &Engine) -> Result<Option<i64>> {
         tokio::time::sleep(left.max(Duration::from_micros(10))).await;
     }
 }
+
+#[cfg(test)]
+mod tests;
