@@ -140,6 +140,7 @@ impl Config {
         if let Some(folder) = &mut settings.server.spill_dir {
             *folder = base_dir.join(&*folder);
         }
+        settings.clock.segment = base_dir.join(&settings.clock.segment);
         let config = Self {
             server: settings.server,
             query: settings.query,

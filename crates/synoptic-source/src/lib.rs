@@ -50,4 +50,7 @@ pub use source::{
 };
 pub use stream::{BatchStream, Counted, ScanCounters};
 pub use table::{TableDef, TableInfo, TableKind};
-pub use write::{CommitGate, PreparedWrite, WriteContext, WriteOutcome, WriteRequest};
+pub use write::{
+    Assigned, Assignment, Change, ChangeRequest, CommitGate, PreparedWrite, WriteContext,
+    WriteOutcome, WriteRequest,
+};

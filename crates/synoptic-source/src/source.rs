@@ -20,7 +20,7 @@ use crate::position::{CopyPosition, Pinned};
 use crate::relation::Relation;
 use crate::stream::{BatchStream, ScanCounters};
 use crate::table::{TableDef, TableInfo};
-use crate::write::{PreparedWrite, WriteRequest};
+use crate::write::{ChangeRequest, PreparedWrite, WriteRequest};
 
 /// Who asks: what a source needs to know of the statement.
 #[derive(Debug, Clone)]
@@ -234,6 +234,19 @@ pub trait Source: Debug + Send + Sync + 'static {
         Err(SourceError::new(
             ErrorKind::Unsupported,
             format!("INSERT: the connector '{connector}' only reads"),
+        ))
+    }
+
+    /// Makes an UPDATE or DELETE ready, which runs whole at the source. No I/O, as above.
+    ///
+    /// # Errors
+    /// As [`Source::prepare_write`]; `Unsupported` names the expression that would mean something
+    /// else at the source.
+    fn prepare_change(&self, request: ChangeRequest) -> Result<Arc<dyn PreparedWrite>> {
+        let (connector, verb) = (self.connector(), request.change.verb());
+        Err(SourceError::new(
+            ErrorKind::Unsupported,
+            format!("{verb}: the connector '{connector}' only reads"),
         ))
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Source::prepare_write(request)    at plan time: the exact remote text, or why it is refused
+//! Source::prepare_change(request)   the same for UPDATE and DELETE, which bring no rows
 //!   └─ PreparedWrite::run(…)        once: begin, rows, CommitGate::enter, commit, position
 //! ```
 //!
@@ -21,7 +22,9 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use arrow::array::ArrayRef;
 use async_trait::async_trait;
+use datafusion_expr::Expr;
 use synoptic_types::Position;
 
 use crate::error::{ErrorKind, Result, SourceError};
@@ -39,6 +42,55 @@ pub struct WriteRequest {
     pub columns: Vec<usize>,
 }
 
+/// Rows of one table that are changed where they are.
+#[derive(Debug, Clone)]
+pub struct ChangeRequest {
+    /// The table, as the source described it.
+    pub table: Arc<TableDef>,
+    /// What happens to the rows.
+    pub change: Change,
+    /// Conditions over the table's columns; a row that meets all of them is changed.
+    pub filters: Vec<Expr>,
+}
+
+/// What happens to rows.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// They are removed.
+    Delete,
+    /// Columns get values, all computed from the row as it was.
+    Update(Vec<Assignment>),
+}
+
+impl Change {
+    /// The statement's verb, for errors.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Self::Delete => "DELETE",
+            Self::Update(_) => "UPDATE",
+        }
+    }
+}
+
+/// A column and its new value.
+#[derive(Debug, Clone)]
+pub struct Assignment {
+    /// The column, as a place in the table's schema.
+    pub column: usize,
+    /// The value.
+    pub value: Assigned,
+}
+
+/// What a column is set to.
+#[derive(Debug, Clone)]
+pub enum Assigned {
+    /// One value, of the column's own type.
+    Constant(ArrayRef),
+    /// Computed from the row. The source refuses what it would compute otherwise than the engine,
+    /// or would change to fit the column.
+    Expr(Expr),
+}
+
 /// What the run of a write needs to know.
 #[derive(Debug, Clone)]
 pub struct WriteContext {
@@ -51,7 +103,7 @@ pub struct WriteContext {
 /// What a committed write did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WriteOutcome {
-    /// Rows that were inserted, as the source counts them.
+    /// Rows that were inserted or changed, as the source counts them.
     pub rows: u64,
     /// Where the source was after the commit: a copy that is there has the write. `None` when
     /// it did not say.
@@ -102,6 +154,11 @@ impl CommitGate {
     pub fn cancel(&self) -> bool {
         let swap = self.0.compare_exchange(OPEN, CANCELLED, Ordering::AcqRel, Ordering::Acquire);
         swap.is_ok() || self.0.load(Ordering::Acquire) == CANCELLED
+    }
+
+    /// Whether the statement was given up before its commit.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Acquire) == CANCELLED
     }
 
     /// Whether the commit has begun.

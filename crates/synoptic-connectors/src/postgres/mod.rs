@@ -12,6 +12,7 @@
 //! error.rs       SQLSTATE → ErrorKind
 //! ```
 
+mod change;
 mod copy;
 mod decode;
 mod discover;

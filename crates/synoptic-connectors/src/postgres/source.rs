@@ -8,9 +8,10 @@ use datafusion::common::Statistics;
 use datafusion::logical_expr::Expr;
 use moka::sync::Cache;
 use synoptic_source::{
-    Capabilities, CopyPosition, ErrorKind, FilterSupport, Fragment, OperatorCosts, OperatorKind,
-    PrepareOptions, PreparedScan, PreparedWrite, Pushdown, Relation, Result, Snapshot,
-    SnapshotKind, Source, SourceCheck, SourceError, Statement, TableDef, TableInfo, WriteRequest,
+    Capabilities, ChangeRequest, CopyPosition, ErrorKind, FilterSupport, Fragment, OperatorCosts,
+    OperatorKind, PrepareOptions, PreparedScan, PreparedWrite, Pushdown, Relation, Result,
+    Snapshot, SnapshotKind, Source, SourceCheck, SourceError, Statement, TableDef, TableInfo,
+    WriteRequest,
 };
 use synoptic_types::{Position, Reason, SourceName, TableName};
 use tokio::time::Instant;
@@ -261,6 +262,12 @@ impl Source for PostgresSource {
 
     fn prepare_write(&self, request: WriteRequest) -> Result<Arc<dyn PreparedWrite>> {
         let write = PostgresWrite::new(&self.pool, &self.memory, self.name.as_str(), &request);
+        let write = write.map_err(|error| self.pool.name(error).in_table(request.table.name()))?;
+        Ok(Arc::new(write))
+    }
+
+    fn prepare_change(&self, request: ChangeRequest) -> Result<Arc<dyn PreparedWrite>> {
+        let write = PostgresWrite::change(&self.pool, &self.memory, self.name.as_str(), &request);
         let write = write.map_err(|error| self.pool.name(error).in_table(request.table.name()))?;
         Ok(Arc::new(write))
     }

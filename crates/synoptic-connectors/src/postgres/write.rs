@@ -1,7 +1,8 @@
-//! INSERT: one transaction, the rows as binary COPY, and a commit whose outcome is found out.
+//! One transaction, the rows of an INSERT as binary COPY or an UPDATE or DELETE, and a commit whose
+//! outcome is found out.
 //!
 //! ```text
-//! BEGIN ─ lock, stamp ─ COPY … FROM STDIN ─ txid_current() ─ gate ─ COMMIT ─ position
+//! BEGIN ─ lock, stamp ─ COPY … FROM STDIN | UPDATE | DELETE ─ txid_current() ─ gate ─ COMMIT ─ position
 //!                                                                     └ lost: txid_status()
 //! ```
 //!
@@ -19,13 +20,15 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::{SinkExt as _, StreamExt as _};
 use synoptic_source::{
-    BatchStream, ErrorKind, PreparedWrite, Result, SourceError, WriteContext, WriteOutcome,
-    WriteRequest,
+    BatchStream, ChangeRequest, ErrorKind, PreparedWrite, Result, SourceError, WriteContext,
+    WriteOutcome, WriteRequest,
 };
 use synoptic_types::{Deadline, Position, TableName};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::SimpleQueryMessage;
+use tokio_postgres::types::ToSql;
 
+use super::change::{self, Constant};
 use super::discover::{PgTable, identifier, stamps_sql};
 use super::encode::{self, HEADER, TRAILER};
 use super::error::from_postgres;
@@ -48,16 +51,24 @@ const RESOLVE_PAUSE: Duration = Duration::from_millis(200);
 const WHO: &str = "SELECT pg_catalog.txid_current()::text AS txid, \
     pg_catalog.pg_postmaster_start_time()::text, pg_catalog.pg_is_in_recovery()::text";
 
-/// An INSERT that is ready to run.
+/// A write that is ready to run.
 #[derive(Debug)]
 pub(super) struct PostgresWrite {
     pool: Arc<Pool>,
     memory: Arc<Memory>,
     table: TableName,
     stamp: String,
-    columns: Vec<String>,
-    encodings: Vec<Encoding>,
+    work: Work,
     sql: String,
+}
+
+/// What is done between the beginning and the commit.
+#[derive(Debug)]
+enum Work {
+    /// COPY of rows with these columns.
+    Rows { columns: Vec<String>, encodings: Vec<Encoding> },
+    /// One statement with these parameters.
+    Change(Vec<Constant>),
 }
 
 impl PostgresWrite {
@@ -67,15 +78,7 @@ impl PostgresWrite {
         source: &str,
         request: &WriteRequest,
     ) -> Result<Self> {
-        if !pool.options().writable {
-            return Err(SourceError::new(
-                ErrorKind::PermissionDenied,
-                format!(
-                    "INSERT: the source is read only; set sources.{source}.writable = true in the \
-                     configuration to write to it"
-                ),
-            ));
-        }
+        writable(pool, "INSERT", source)?;
         let detail = request
             .table
             .detail::<PgTable>()
@@ -111,8 +114,26 @@ impl PostgresWrite {
             memory: Arc::clone(memory),
             stamp: request.table.stamp.clone(),
             table,
-            columns,
-            encodings,
+            work: Work::Rows { columns, encodings },
+            sql,
+        })
+    }
+
+    /// An UPDATE or DELETE.
+    pub fn change(
+        pool: &Arc<Pool>,
+        memory: &Arc<Memory>,
+        source: &str,
+        request: &ChangeRequest,
+    ) -> Result<Self> {
+        writable(pool, request.change.verb(), source)?;
+        let (sql, parameters) = change::render(request)?;
+        Ok(Self {
+            pool: Arc::clone(pool),
+            memory: Arc::clone(memory),
+            stamp: request.table.stamp.clone(),
+            table: request.table.name().clone(),
+            work: Work::Change(parameters),
             sql,
         })
     }
@@ -120,7 +141,16 @@ impl PostgresWrite {
     async fn write(&self, rows: BatchStream, context: &WriteContext) -> Result<WriteOutcome> {
         let deadline = context.statement.deadline;
         let lease = self.begun(deadline, context).await?;
-        let rows = within(deadline, self.copied(&lease, rows, deadline)).await?;
+        let rows = match &self.work {
+            Work::Rows { columns, encodings } => {
+                let form = (columns.as_slice(), encodings.as_slice());
+                within(deadline, self.copied(&lease, form, rows, deadline)).await?
+            }
+            Work::Change(parameters) => {
+                drop(rows);
+                within(deadline, self.changed(&lease, parameters, deadline)).await?
+            }
+        };
         let transaction = self.who(&lease, deadline).await?;
         // The epoch before: a position of another one proves nothing of this transaction.
         let before = self.epoch(&lease).await;
@@ -195,10 +225,29 @@ impl PostgresWrite {
         Ok(lease)
     }
 
+    /// Runs the statement; how many rows it changed.
+    async fn changed(
+        &self,
+        lease: &Lease,
+        parameters: &[Constant],
+        deadline: Option<Deadline>,
+    ) -> Result<u64> {
+        // Until it ends, dropping this cancels at the server.
+        lease.set_busy(true);
+        let parameters: Vec<_> = parameters.iter().map(|p| p as &(dyn ToSql + Sync)).collect();
+        let rows = lease.client().execute(&self.sql, &parameters).await.map_err(|error| {
+            lease.note(&error);
+            from_postgres(&error, deadline)
+        })?;
+        lease.set_busy(false);
+        Ok(rows)
+    }
+
     /// Sends the rows; how many the server has taken.
     async fn copied(
         &self,
         lease: &Lease,
+        (columns, encodings): (&[String], &[Encoding]),
         mut rows: BatchStream,
         deadline: Option<Deadline>,
     ) -> Result<u64> {
@@ -215,7 +264,7 @@ impl PostgresWrite {
         'rows: while let Some(batch) = rows.next().await {
             let batch = batch?;
             for row in 0..batch.num_rows() {
-                self.encode(&mut out, &batch, row)?;
+                encode(&mut out, (columns, encodings), &batch, row)?;
                 if out.len() >= CHUNK && sink.send(out.split().freeze()).await.is_err() {
                     // Why, the end of the copy says.
                     refused = true;
@@ -237,13 +286,6 @@ impl PostgresWrite {
         }
         lease.set_busy(false);
         Ok(rows)
-    }
-
-    fn encode(&self, out: &mut BytesMut, batch: &RecordBatch, row: usize) -> Result<()> {
-        encode::row(out, &self.encodings, batch, row).map_err(|(place, message)| {
-            let column = self.columns.get(place).cloned().unwrap_or_default();
-            SourceError::data(message).in_column(column)
-        })
     }
 
     async fn who(&self, lease: &Lease, deadline: Option<Deadline>) -> Result<Transaction> {
@@ -361,6 +403,31 @@ impl PostgresWrite {
             _ => Fate::Untold("the server does not remember the transaction".to_owned()),
         })
     }
+}
+
+fn encode(
+    out: &mut BytesMut,
+    (columns, encodings): (&[String], &[Encoding]),
+    batch: &RecordBatch,
+    row: usize,
+) -> Result<()> {
+    encode::row(out, encodings, batch, row).map_err(|(place, message)| {
+        let column = columns.get(place).cloned().unwrap_or_default();
+        SourceError::data(message).in_column(column)
+    })
+}
+
+fn writable(pool: &Pool, verb: &str, source: &str) -> Result<()> {
+    if pool.options().writable {
+        return Ok(());
+    }
+    Err(SourceError::new(
+        ErrorKind::PermissionDenied,
+        format!(
+            "{verb}: the source is read only; set sources.{source}.writable = true in the \
+             configuration to write to it"
+        ),
+    ))
 }
 
 /// A transaction and the run of the server it belongs to.

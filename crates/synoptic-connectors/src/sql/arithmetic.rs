@@ -54,6 +54,19 @@ pub(crate) fn combine(
     }
 }
 
+/// `left op right` on integers, where an overflow at the source is an error as it is here.
+pub(crate) fn failing(left: Operand, op: Operator, right: Operand) -> Result<Operand, Reason> {
+    match combine(left.clone(), op, right.clone(), true) {
+        // Narrower ones are calculated in a wider type there.
+        Err(Reason::DifferentMeaning(_)) if left.data_type == DataType::Int64 => {
+            let sql = format!("({} {op} {})", calculable(&left), calculable(&right));
+            let class = Class::of(&left.data_type).ok_or_else(overflow)?;
+            Ok(Operand::new(sql, class, &left.data_type))
+        }
+        other => other,
+    }
+}
+
 /// `-operand`.
 pub(crate) fn negate(operand: Operand) -> Result<Operand, Reason> {
     let class = match operand.class {

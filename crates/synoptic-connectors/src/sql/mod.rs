@@ -110,6 +110,13 @@ pub(crate) trait Dialect: Send + Sync {
     /// `operand` converted to the type `to`, which is of `class`, or why that would not be exact.
     fn cast(&self, operand: Operand, to: &DataType, class: Class) -> Result<Operand, Reason>;
 
+    /// `operand`, of a class that agrees with the type `to`, as the value of a column of that type
+    /// that is stored as it is or fails.
+    fn assigned(&self, operand: &Operand, to: &DataType) -> Result<String, Reason> {
+        let _ = to;
+        Ok(operand.sql.clone())
+    }
+
     /// `=`, `<` and the like, after the classes were found to agree: the last word on whether the
     /// dialect compares the two exactly, and how.
     fn comparable(
@@ -191,7 +198,52 @@ pub(crate) fn render_filter(
     columns: &dyn Columns,
     dialect: &dyn Dialect,
 ) -> Result<String, Reason> {
-    let renderer =
-        render::Renderer { schema, columns, dialect, guarded: false, fails_on_overflow: false };
+    let renderer = render::Renderer {
+        schema,
+        columns,
+        dialect,
+        guarded: false,
+        fails_on_overflow: false,
+        assigning: false,
+    };
     renderer.filter(expr)
+}
+
+/// Renders `expr` as what a column of type `to` is set to. The source fails for a value that is
+/// too large for the column, and would round one with more digits after the point, which is
+/// therefore refused.
+///
+/// # Errors
+/// With the reason why it cannot be computed at the source.
+pub(crate) fn render_assigned(
+    expr: &Expr,
+    to: &DataType,
+    schema: &Schema,
+    columns: &dyn Columns,
+    dialect: &dyn Dialect,
+) -> Result<String, Reason> {
+    let renderer = render::Renderer {
+        schema,
+        columns,
+        dialect,
+        guarded: true,
+        fails_on_overflow: true,
+        assigning: true,
+    };
+    let operand = renderer.operand(expr, 0)?;
+    let refused = |what: String| Reason::DifferentMeaning(what);
+    match (operand.class, Class::of(to)) {
+        (Class::Decimal { scale: s, .. }, Some(Class::Decimal { scale: t, .. })) if s > t => {
+            Err(refused(format!(
+                "it has {s} digits after the point and the column {t}; say how it is rounded with \
+                 CAST(… AS DECIMAL(p, {t}))"
+            )))
+        }
+        (Class::Null, Some(_))
+        | (Class::Int { .. }, Some(Class::Int { .. } | Class::Decimal { .. }))
+        | (Class::Decimal { .. }, Some(Class::Decimal { .. })) => dialect.assigned(&operand, to),
+        (Class::Uuid, _) => Err(refused("a uuid is set to a constant only".to_owned())),
+        (from, Some(class)) if from == class => dialect.assigned(&operand, to),
+        (from, _) => Err(refused(format!("it is {}, and the column is {to}", from.noun()))),
+    }
 }

@@ -32,9 +32,18 @@ impl Renderer<'_> {
             Expr::Negative(inner) if self.dialect.arithmetic() => {
                 arithmetic::negate(self.operand(inner, depth)?)
             }
-            Expr::BinaryExpr(binary) if self.dialect.arithmetic() && is_arithmetic(binary.op) => {
+            Expr::BinaryExpr(binary)
+                if (self.dialect.arithmetic() || self.assigning) && is_arithmetic(binary.op) =>
+            {
                 let left = self.operand(&binary.left, depth)?;
                 let right = self.operand(&binary.right, depth)?;
+                let integers = |o: &Operand| matches!(o.class, Class::Int { .. });
+                if !self.dialect.arithmetic() && !(integers(&left) && integers(&right)) {
+                    return Err(Reason::NotOnAllowList("arithmetic but on integers".to_owned()));
+                }
+                if self.assigning && integers(&left) {
+                    return arithmetic::failing(left, binary.op, right);
+                }
                 arithmetic::combine(left, binary.op, right, self.fails_on_overflow)
             }
             other => Ok(self.condition(other, depth)?.into_operand()),
@@ -81,6 +90,13 @@ impl Renderer<'_> {
             {
                 Err(refused())
             }
+            // Half away from zero, here as there; too many digits fail.
+            (Class::Decimal { .. }, Class::Decimal { digits, scale })
+                if self.assigning && self.dialect.arithmetic() && scale >= 0 =>
+            {
+                let sql = format!("CAST({} AS numeric({digits},{scale}))", operand.sql);
+                Ok(Operand::new(sql, class, to))
+            }
             (from, class) if from == class => Ok(operand),
             (_, class) => self.dialect.cast(operand, to, class),
         }
@@ -92,7 +108,9 @@ impl Renderer<'_> {
         }
         let mut branches = Vec::with_capacity(case.when_then_expr.len());
         for (when, then) in &case.when_then_expr {
-            branches.push((self.condition(when, depth)?, self.operand(then, depth)?));
+            // What overflows in a condition need not fail.
+            let choosing = Self { assigning: false, fails_on_overflow: false, ..*self };
+            branches.push((choosing.condition(when, depth)?, self.operand(then, depth)?));
         }
         let otherwise = match &case.else_expr {
             Some(expr) => Some(self.operand(expr, depth)?),

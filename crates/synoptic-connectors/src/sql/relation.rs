@@ -111,6 +111,7 @@ impl<'a> Level<'a> {
             dialect: self.dialect,
             guarded: false,
             fails_on_overflow: false,
+            assigning: false,
         }
     }
 

@@ -30,6 +30,9 @@ pub(super) struct Renderer<'a> {
     pub guarded: bool,
     /// Arithmetic that may overflow is rendered so that it fails then. Otherwise it stays here.
     pub fails_on_overflow: bool,
+    /// The value is stored in a column, for just the rows it is computed for: so that what fails
+    /// at the source fails the statement, as it would have here.
+    pub assigning: bool,
 }
 
 impl Renderer<'_> {

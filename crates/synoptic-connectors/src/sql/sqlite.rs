@@ -135,6 +135,27 @@ impl Dialect for SqliteDialect {
         }
     }
 
+    /// An integer that overflows becomes a float there, and stays one in what is computed with it:
+    /// then it is made to fail.
+    fn assigned(&self, operand: &Operand, to: &DataType) -> Result<String, Reason> {
+        let sql = &operand.sql;
+        match (operand.class, Class::of(to)) {
+            (Class::Int { .. }, Some(Class::Int { .. })) if sql.contains('(') => Ok(format!(
+                "CASE typeof({sql}) WHEN 'real' THEN abs(-9223372036854775807 - 1) ELSE {sql} END"
+            )),
+            (Class::Int { min, max }, Some(Class::Decimal { digits, scale })) => {
+                let whole = u32::try_from(i64::from(digits) - i64::from(scale)).unwrap_or(0);
+                let limit = 10_i128.checked_pow(whole).unwrap_or(i128::MAX);
+                if -limit < min && max < limit { Ok(sql.clone()) } else { Err(too_large()) }
+            }
+            (
+                Class::Decimal { digits: p, scale: s },
+                Some(Class::Decimal { digits: q, scale: t }),
+            ) if i64::from(p) - i64::from(s) > i64::from(q) - i64::from(t) => Err(too_large()),
+            _ => Ok(sql.clone()),
+        }
+    }
+
     fn comparable(
         &self,
         left: Operand,
@@ -236,6 +257,10 @@ impl Dialect for SqliteDialect {
     fn contains(&self, haystack: &Operand, needle: &Operand) -> String {
         format!("instr({}, {}) > 0", haystack.sql, needle.sql)
     }
+}
+
+fn too_large() -> Reason {
+    Reason::DifferentMeaning("SQLite would keep more digits than the column declares".to_owned())
 }
 
 fn string(text: &str) -> String {

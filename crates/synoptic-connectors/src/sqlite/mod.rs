@@ -14,6 +14,7 @@
 //! connection.rs, version.rs (which state a file is in), error.rs   used by all
 //! ```
 
+mod change;
 mod check;
 mod connection;
 mod decode;

@@ -151,7 +151,7 @@ fn collect_checks(relation: &Relation, checks: &mut Vec<Check>) -> std::result::
 }
 
 /// The columns that a scan would deliver or compare, unless SQLite enforces their types.
-fn check_of(fragment: &Fragment) -> std::result::Result<Option<Check>, Reason> {
+pub(super) fn check_of(fragment: &Fragment) -> std::result::Result<Option<Check>, Reason> {
     let table = &fragment.table;
     let detail = ordinary(table)?;
     let mut read: BTreeSet<usize> = fragment.projection.iter().copied().collect();
@@ -194,7 +194,7 @@ fn check_of(fragment: &Fragment) -> std::result::Result<Option<Check>, Reason> {
     }))
 }
 
-fn name(table: &TableDef) -> String {
+pub(super) fn name(table: &TableDef) -> String {
     format!("\"{SCHEMA}\".{}", SQLITE.quote_identifier(&table.name().name))
 }
 

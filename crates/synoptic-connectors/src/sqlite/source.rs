@@ -7,13 +7,14 @@ use async_trait::async_trait;
 use datafusion::common::Statistics;
 use datafusion::logical_expr::Expr;
 use synoptic_source::{
-    Capabilities, CopyPosition, FilterSupport, Fragment, OperatorKind, PrepareOptions,
-    PreparedScan, PreparedWrite, Pushdown, Relation, Result, Snapshot, SnapshotKind, Source,
-    SourceCheck, SourceError, Statement, TableDef, TableInfo, WriteRequest,
+    Capabilities, ChangeRequest, CopyPosition, FilterSupport, Fragment, OperatorKind,
+    PrepareOptions, PreparedScan, PreparedWrite, Pushdown, Relation, Result, Snapshot,
+    SnapshotKind, Source, SourceCheck, SourceError, Statement, TableDef, TableInfo, WriteRequest,
 };
 use synoptic_types::{Reason, SourceName, TableName};
 use tokio::sync::Semaphore;
 
+use super::change::SqliteChange;
 use super::connection::Connections;
 use super::discover::{self, Detail, SCHEMA};
 use super::filter;
@@ -236,5 +237,10 @@ impl Source for SqliteSource {
     fn prepare_write(&self, request: WriteRequest) -> Result<Arc<dyn PreparedWrite>> {
         let detail = self.detail(&request.table)?;
         Ok(Arc::new(SqliteWrite::new(&self.shared, &request, detail)?))
+    }
+
+    fn prepare_change(&self, request: ChangeRequest) -> Result<Arc<dyn PreparedWrite>> {
+        let detail = self.detail(&request.table)?;
+        Ok(Arc::new(SqliteChange::new(&self.shared, &request, detail)?))
     }
 }

@@ -50,25 +50,7 @@ struct Plan {
 impl SqliteWrite {
     pub fn new(shared: &Arc<Shared>, request: &WriteRequest, detail: &Detail) -> Result<Self> {
         let table = request.table.name().clone();
-        let unsupported = |message: String| {
-            SourceError::new(ErrorKind::Unsupported, message)
-                .in_source(&shared.name)
-                .in_table(&table)
-        };
-        if !shared.options.writable {
-            return Err(SourceError::new(
-                ErrorKind::PermissionDenied,
-                format!(
-                    "INSERT: the source is read only; set sources.{}.writable = true in the \
-                     configuration to write to it",
-                    shared.name
-                ),
-            )
-            .in_source(&shared.name));
-        }
-        if detail.relation != Relation::Table {
-            return Err(unsupported("INSERT: it is a view or a virtual table".to_owned()));
-        }
+        writable(shared, &table, detail, "INSERT")?;
         let mut columns = Vec::with_capacity(request.columns.len());
         for place in &request.columns {
             let column = detail.columns.get(*place).ok_or_else(|| {
@@ -89,6 +71,35 @@ impl SqliteWrite {
         let plan = Arc::new(Plan { table, stamp, sql, columns });
         Ok(Self { shared: Arc::clone(shared), plan })
     }
+}
+
+/// Refuses to write where the configuration or SQLite does not let it.
+pub(super) fn writable(
+    shared: &Shared,
+    table: &TableName,
+    detail: &Detail,
+    verb: &str,
+) -> Result<()> {
+    if !shared.options.writable {
+        return Err(SourceError::new(
+            ErrorKind::PermissionDenied,
+            format!(
+                "{verb}: the source is read only; set sources.{}.writable = true in the \
+                 configuration to write to it",
+                shared.name
+            ),
+        )
+        .in_source(&shared.name));
+    }
+    if detail.relation != Relation::Table {
+        return Err(SourceError::new(
+            ErrorKind::Unsupported,
+            format!("{verb}: it is a view or a virtual table"),
+        )
+        .in_source(&shared.name)
+        .in_table(table));
+    }
+    Ok(())
 }
 
 #[async_trait]
@@ -188,7 +199,7 @@ fn write(
 
 /// Commits. An error of COMMIT leaves the transaction open, and then it is rolled back; when it is
 /// neither open nor known to be committed, the outcome is unknown.
-fn commit(open: &Open, sql: &impl Fn(rusqlite::Error) -> SourceError) -> Result<()> {
+pub(super) fn commit(open: &Open, sql: &impl Fn(rusqlite::Error) -> SourceError) -> Result<()> {
     let Err(error) = open.connection.execute_batch("COMMIT") else { return Ok(()) };
     let error = sql(error);
     if !open.connection.is_autocommit() && open.connection.execute_batch("ROLLBACK").is_ok() {
@@ -207,7 +218,7 @@ fn commit(open: &Open, sql: &impl Fn(rusqlite::Error) -> SourceError) -> Result<
 }
 
 /// The state of the file that the commit made, or a later one.
-fn position(open: &Open) -> synoptic_types::Position {
+pub(super) fn position(open: &Open) -> synoptic_types::Position {
     let connection = &open.connection;
     let begun = connection.execute_batch("BEGIN; SELECT count(*) FROM main.sqlite_schema").is_ok();
     if !begun {
@@ -239,7 +250,11 @@ fn insert(
 }
 
 /// The value in the form in which it is stored, or why there is none.
-fn value_of(column: &ColumnDetail, array: &dyn Array, row: usize) -> Result<Value, String> {
+pub(super) fn value_of(
+    column: &ColumnDetail,
+    array: &dyn Array,
+    row: usize,
+) -> Result<Value, String> {
     if array.is_null(row) {
         return Ok(Value::Null);
     }

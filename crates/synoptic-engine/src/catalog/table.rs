@@ -59,7 +59,8 @@ impl SourceTable {
         if off { Pushdown::No(Reason::PushdownOff) } else { self.decide(filter) }
     }
 
-    fn decide(&self, filter: &Expr) -> Pushdown {
+    /// What the source does with a filter.
+    pub(crate) fn decide(&self, filter: &Expr) -> Pushdown {
         if filter.is_volatile() {
             return Pushdown::No(Reason::Volatile(filter.to_string()));
         }

@@ -133,7 +133,7 @@ impl PlannedQuery {
 
     fn start(&self, work: Option<(Work, Replanning)>) -> Result<QueryStream> {
         let writing = match (&self.target, &work) {
-            (Some(target), Some((Work::Plan { .. }, _))) => {
+            (Some(target), Some(_)) => {
                 let (target, id) = (target.clone(), self.record.id());
                 self.session.reads(&self.record);
                 Some(Writing::claim(&self.session, &self.scope, target, id)?)
@@ -160,7 +160,14 @@ impl PlannedQuery {
                 };
                 (batches, Some(permit))
             }
-            Some((Work::Rows(rows), _)) => (stream::of_rows(self.schema(), rows), None),
+            Some((Work::Rows(rows), _)) => {
+                // An UPDATE or DELETE brings no rows and is work nevertheless.
+                let permit = match writing {
+                    Some(_) => Some(self.engine.admit()?),
+                    None => None,
+                };
+                (stream::of_rows(self.schema(), rows), permit)
+            }
             None => (stream::of_rows(self.schema(), vec![]), None),
         };
         let batches = match writing {

@@ -1,5 +1,6 @@
 //! A session: options, and the place where unqualified names are looked up.
 
+mod change;
 mod extremes;
 mod floats;
 mod functions;

@@ -51,6 +51,13 @@ impl Session {
         let options = self.options_with(&request.overrides)?;
         let query = match parse(&request.sql)? {
             Parsed::Query(query) => query,
+            Parsed::Change(change) => {
+                let deadline = deadline(request, &options);
+                let scope =
+                    Scope::new(Arc::new(Statement { query_id: new_id(), deadline }), &options);
+                let work = self.describe_change(&change, &options, &scope);
+                return within(deadline, options.statement_timeout, work).await;
+            }
             Parsed::Command(Command::Show(Shown::Options | Shown::Option(_))) => {
                 return Ok(Description {
                     schema: settings_schema(),
@@ -60,7 +67,7 @@ impl Session {
             }
             Parsed::Command(Command::Show(shown)) => match parse(&self.show_sql(&shown)?)? {
                 Parsed::Query(query) => query,
-                Parsed::Command(_) => return Err(Error::new(ErrorCode::Internal, "SHOW of SHOW")),
+                _ => return Err(Error::new(ErrorCode::Internal, "SHOW of SHOW")),
             },
             Parsed::Command(_) => {
                 let schema = Arc::new(Schema::empty());
@@ -179,6 +186,10 @@ impl Session {
             |(schema, work)| Planned { scope: Arc::clone(scope), schema, work, target: None };
         let query = match parse(&request.sql)? {
             Parsed::Query(query) => query,
+            Parsed::Change(change) => {
+                let at = (&session, &sources);
+                return self.plan_change(&change, request, options, scope, at).await;
+            }
             Parsed::Command(Command::Show(Shown::Options)) => {
                 return settings_rows(settings::of_options(options)).map(rows);
             }
@@ -193,7 +204,7 @@ impl Session {
             }
             Parsed::Command(Command::Show(shown)) => match parse(&self.show_sql(&shown)?)? {
                 Parsed::Query(query) => query,
-                Parsed::Command(_) => return Err(Error::new(ErrorCode::Internal, "SHOW of SHOW")),
+                _ => return Err(Error::new(ErrorCode::Internal, "SHOW of SHOW")),
             },
             Parsed::Command(command) => {
                 self.carry_out(command).await?;
@@ -554,7 +565,7 @@ fn constant(expr: &Expr, peeled: bool) -> Option<Result<ScalarValue>> {
 }
 
 /// The logical plan, and the names of columns that had to be told apart to make one.
-async fn logical_plan(
+pub(super) async fn logical_plan(
     state: &SessionState,
     statement: DFStatement,
 ) -> Result<(LogicalPlan, Vec<String>)> {
@@ -585,16 +596,22 @@ fn optimized(
     plan: LogicalPlan,
     started: DateTime<Utc>,
 ) -> Result<LogicalPlan> {
-    let config = Started { state, started, aliases: Arc::new(AliasGenerator::new()) };
+    let config = Started::new(state, started);
     let plan = state.analyzer().execute_and_check(plan, &config.options(), |_, _| {})?;
     Ok(state.optimizer().optimize(plan, &config, |_, _| {})?)
 }
 
 /// What the optimizer is told of one statement.
-struct Started<'a> {
+pub(super) struct Started<'a> {
     state: &'a SessionState,
     started: DateTime<Utc>,
     aliases: Arc<AliasGenerator>,
+}
+
+impl<'a> Started<'a> {
+    pub(super) fn new(state: &'a SessionState, started: DateTime<Utc>) -> Self {
+        Self { state, started, aliases: Arc::new(AliasGenerator::new()) }
+    }
 }
 
 impl OptimizerConfig for Started<'_> {
@@ -627,7 +644,7 @@ fn describe(state: &SessionState, plan: &LogicalPlan, names: &[String]) -> Resul
 }
 
 /// `$1`, `$2`, … with their types; the numbers must have no gap.
-fn parameters(plan: &LogicalPlan) -> Result<Vec<(String, Option<DataType>)>> {
+pub(super) fn parameters(plan: &LogicalPlan) -> Result<Vec<(String, Option<DataType>)>> {
     let types = plan.get_parameter_types()?;
     let mut parameters = Vec::with_capacity(types.len());
     for number in 1..=types.len() {
@@ -647,7 +664,7 @@ fn parameters(plan: &LogicalPlan) -> Result<Vec<(String, Option<DataType>)>> {
     Ok(parameters)
 }
 
-fn bind(
+pub(super) fn bind(
     plan: LogicalPlan,
     wanted: &[(String, Option<DataType>)],
     given: &[ScalarValue],

@@ -3,6 +3,7 @@
 //! The parser accepts the syntax of many databases and DataFusion's planner drops parts of it in
 //! silence. Nothing may be dropped: [`refuse`] walks the tree and names what we do not honour.
 
+mod change;
 mod command;
 mod hints;
 mod placeholders;
@@ -19,6 +20,7 @@ use synoptic_types::ErrorCode;
 
 use crate::error::{Error, Result};
 
+pub(crate) use change::Change;
 pub(crate) use command::{Command, Shown};
 pub(crate) use hints::TableHint;
 pub(crate) use placeholders::number_placeholders;
@@ -33,6 +35,8 @@ const RECURSION_LIMIT: usize = 128;
 pub(crate) enum Parsed {
     /// Something to plan and run: a query or an EXPLAIN of one.
     Query(Query),
+    /// An UPDATE or DELETE, or an EXPLAIN of one.
+    Change(Box<Change>),
     /// Something the session does itself.
     Command(Command),
 }
@@ -74,6 +78,9 @@ fn classify(statement: DFStatement) -> Result<Parsed> {
     }
     match statement {
         DFStatement::Statement(mut sql) => {
+            if let Some(change) = change::take(&sql, false)? {
+                return Ok(Parsed::Change(Box::new(change)));
+            }
             let write = write::take(&mut sql)?;
             match &*sql {
                 SqlStatement::Query(_) | SqlStatement::ExplainTable { .. } => {}
@@ -87,6 +94,12 @@ fn classify(statement: DFStatement) -> Result<Parsed> {
             let DFStatement::Statement(inner) = &mut *explain.statement else {
                 return Err(refuse::named("EXPLAIN of this statement"));
             };
+            if let Some(change) = change::take(inner, true)? {
+                if explain.options.analyze {
+                    return Err(refuse::named("EXPLAIN ANALYZE of a write, which would do it,"));
+                }
+                return Ok(Parsed::Change(Box::new(change)));
+            }
             refuse::not_a_query(inner)?;
             let hints = honoured(inner)?;
             Ok(Parsed::Query(Query {

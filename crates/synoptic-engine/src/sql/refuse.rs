@@ -27,7 +27,9 @@ pub(super) fn statement(statement: &Statement) -> Error {
     let what = if matches!(verb.as_str(), "CREATE" | "DROP" | "ALTER") { words } else { verb };
     Error::new(
         ErrorCode::Unsupported,
-        format!("{what} is not supported; SELECT, INSERT, EXPLAIN, SHOW and SET are"),
+        format!(
+            "{what} is not supported; SELECT, INSERT, UPDATE, DELETE, EXPLAIN, SHOW and SET are"
+        ),
     )
 }
 

@@ -52,11 +52,11 @@ fn needs_types(statement: &Statement) -> bool {
     values.rows.len() > 1 || values.rows.iter().any(|row| row.content.iter().any(placeholder))
 }
 
-fn when(present: bool, what: &str) -> Result<()> {
+pub(super) fn when(present: bool, what: &str) -> Result<()> {
     if present { Err(named(what)) } else { Ok(()) }
 }
 
-const RETURNING: &str = "RETURNING (read the rows with a SELECT afterwards)";
+pub(super) const RETURNING: &str = "RETURNING (read the rows with a SELECT afterwards)";
 
 fn insert_of(insert: &Insert) -> Result<(Write, Box<Query>)> {
     let Insert {
@@ -120,16 +120,17 @@ fn insert_of(insert: &Insert) -> Result<(Write, Box<Query>)> {
     let TableObject::TableName(name) = table else {
         return Err(named("INSERT into something other than a table"));
     };
-    let columns = columns.iter().map(column).collect::<Result<Vec<_>>>()?;
+    let columns = columns.iter().map(|name| column(name, "INSERT (…)"));
+    let columns = columns.collect::<Result<Vec<_>>>()?;
     Ok((Write { target: target(name)?, columns, typed: None }, source.clone()))
 }
 
-fn target(name: &ObjectName) -> Result<TableReference> {
+pub(super) fn target(name: &ObjectName) -> Result<TableReference> {
     Ok(object_name_to_table_reference(name.clone(), true)?)
 }
 
 /// A column's name as SQL means it: in lower case unless it is quoted.
-fn column(name: &ObjectName) -> Result<String> {
+pub(super) fn column(name: &ObjectName, place: &str) -> Result<String> {
     match name.0.as_slice() {
         [part] => match part.as_ident() {
             Some(ident) if ident.quote_style.is_some() => Ok(ident.value.clone()),
@@ -138,7 +139,7 @@ fn column(name: &ObjectName) -> Result<String> {
         },
         _ => Err(Error::new(
             ErrorCode::Syntax,
-            format!("'{name}': write the column's name alone in INSERT (…)"),
+            format!("'{name}': write the column's name alone in {place}"),
         )),
     }
 }

@@ -1,4 +1,5 @@
-//! INSERT: rows of a query, converted exactly, into one transaction at one source.
+//! INSERT: rows of a query, converted exactly, into one transaction at one source. UPDATE and DELETE:
+//! one statement there, in the same way, when it means there what it means here (`change.rs`).
 //!
 //! ```text
 //! plan    the query of the rows, as any other; the target; Source::prepare_write
@@ -8,6 +9,7 @@
 //!         end, which the source bounds, so that the outcome is known
 //! ```
 
+mod change;
 mod exact;
 mod outcomes;
 mod wait;
@@ -140,7 +142,7 @@ fn places(table: &TableDef, columns: &[String], source: &SourceName) -> Result<V
         if places.contains(&place) {
             return Err(Error::new(
                 ErrorCode::Syntax,
-                format!("INSERT names the column '{name}' twice"),
+                format!("the column '{name}' is written twice"),
             ));
         }
         places.push(place);
