@@ -70,6 +70,36 @@ def test_adbc_update(writable):
         assert cursor.fetchall() == [(2,)]
 
 
+def test_adbc_update_and_delete(writable):
+    writable.primary.run("CREATE TABLE IF NOT EXISTS changed (id int PRIMARY KEY, price numeric(12, 2), note text)", "bank")
+    writable.primary.run("TRUNCATE changed", "bank")
+    writable.primary.run("INSERT INTO changed SELECT i, i, 'n' FROM generate_series(1, 10) i", "bank")
+    with adbc.connect(writable.server.url, autocommit=True) as connection, connection.cursor() as cursor:
+        def execute(sql):
+            cursor.adbc_statement.set_sql_query(sql)
+            return cursor.adbc_statement.execute_update()
+
+        assert execute("UPDATE bank.changed SET price = price * 2, note = 'Grüße' WHERE id > 7") == 3
+        assert execute("DELETE FROM bank.changed WHERE id < 3") == 2
+        assert execute("DELETE FROM bank.changed WHERE id < 3") == 0
+        cursor.execute("UPDATE bank.changed SET price = ?, note = ? WHERE id = ?", (decimal.Decimal("0.07"), "five", 5))
+        assert execute("INSERT INTO lite.notes VALUES (501, 'a'), (502, 'b')") == 2
+        assert execute("UPDATE lite.notes SET body = 'c' WHERE id > 500 AND id < 600") == 2
+        assert execute("DELETE FROM lite.notes WHERE id = 501") == 1
+        with pytest.raises(Exception, match="UNSUPPORTED.*upper"):
+            execute("UPDATE bank.changed SET note = upper(note)")
+    rows = writable.primary.rows("SELECT id, price, note FROM changed ORDER BY id", "bank")
+    assert [(i, str(p), n) for i, p, n in rows] == [
+        (3, "3.00", "n"), (4, "4.00", "n"), (5, "0.07", "five"), (6, "6.00", "n"), (7, "7.00", "n"),
+        (8, "16.00", "Grüße"), (9, "18.00", "Grüße"), (10, "20.00", "Grüße")]
+    sql = "DELETE FROM bank.changed WHERE id = 3"
+    done = synoptic("sql", "-c", str(writable.config), "-e", sql, "--format", "csv", check=True)
+    assert done.stdout.split() == ["count", "1"]
+    token = writable.ask("DELETE FROM bank.changed").receipt["token"]
+    sql = "SELECT count(*) AS n FROM bank.changed"
+    assert writable.ask(sql, max_staleness="30s", token=token).rows == [{"n": 0}]
+
+
 def test_flight_info_writes_once_and_its_ticket_tells(writable):
     writable.primary.run("CREATE TABLE IF NOT EXISTS eager (id int)", "bank")
     info = info_of(writable, "INSERT INTO bank.eager VALUES (1), (2)")

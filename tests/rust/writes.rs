@@ -26,7 +26,7 @@ const POSTGRES: &str = "
     CREATE TABLE slow (id int);
     CREATE FUNCTION wait_at_commit() RETURNS trigger LANGUAGE plpgsql AS
         'BEGIN PERFORM pg_sleep(1.5); RETURN NULL; END';
-    CREATE CONSTRAINT TRIGGER waits AFTER INSERT ON slow DEFERRABLE INITIALLY DEFERRED
+    CREATE CONSTRAINT TRIGGER waits AFTER INSERT OR UPDATE OR DELETE ON slow DEFERRABLE INITIALLY DEFERRED
         FOR EACH ROW EXECUTE FUNCTION wait_at_commit();
     CREATE TABLE doomed (id int);
     CREATE FUNCTION fail_at_commit() RETURNS trigger LANGUAGE plpgsql AS
@@ -226,8 +226,6 @@ async fn what_does_not_fit_is_refused_and_nothing_is_written() {
         ("INSERT INTO pg.strict DEFAULT VALUES", Unsupported, "DEFAULT"),
         ("INSERT INTO pg.t (id) VALUES (1) ON CONFLICT DO NOTHING", Unsupported, "ON CONFLICT"),
         ("INSERT INTO pg.t (id) VALUES (1) RETURNING id", Unsupported, "RETURNING"),
-        ("UPDATE pg.t SET id = 2", Unsupported, "UPDATE"),
-        ("DELETE FROM pg.t", Unsupported, "DELETE"),
         ("EXPLAIN INSERT INTO pg.t (id) VALUES (1)", Unsupported, "INSERT"),
     ];
     for (sql, code, part) in wrong {
@@ -348,6 +346,12 @@ async fn a_commit_whose_answer_is_lost_is_found_out() {
     let sql = "INSERT INTO pg.slow VALUES (1)";
     let rows = cut_at_commit(&world, sql, Proxy::cut).await.expect("it was committed");
     assert_eq!((rows, world.there("slow").await), (1, 1));
+    let sql = "UPDATE pg.slow SET id = id + 1 WHERE id = 1";
+    let rows = cut_at_commit(&world, sql, Proxy::cut).await.expect("it was committed");
+    assert_eq!((rows, world.there("slow WHERE id = 2").await), (1, 1));
+    let sql = "DELETE FROM pg.slow";
+    let rows = cut_at_commit(&world, sql, Proxy::cut).await.expect("it was committed");
+    assert_eq!((rows, world.there("slow").await), (1, 0));
 
     let sql = "INSERT INTO pg.doomed VALUES (1)";
     let error = cut_at_commit(&world, sql, Proxy::cut).await.expect_err("it was rolled back");
@@ -448,4 +452,274 @@ async fn a_clock_too_wrong_to_wait_for_refuses_writes_only() {
     world.refused(sql, ErrorCode::ClockUnsynchronized, "clock.max_commit_wait (1s)").await;
     assert_eq!(world.there("strict").await, 0);
     world.table("SELECT * FROM pg.strict").await;
+}
+
+/// Rows for both sources, some of them hard to compare.
+const FILLED: [&str; 2] = [
+    "INSERT INTO pg.t (id, name, price, f, day, at, moment, flag, small) VALUES
+        (1, 'a', 1.00, 0.0, '2026-01-01', '2026-01-01 00:00:00', '2026-01-01T00:00:00Z', true, 1),
+        (2, 'A', 2.50, -0.0, '2026-01-02', '2026-01-01 12:00:00.000001', '2026-01-01T12:00:00+02:00', false, 2),
+        (3, 'b', NULL, CAST('NaN' AS DOUBLE), '1969-12-31', '1969-12-31 23:59:59', NULL, NULL, NULL),
+        (4, NULL, -0.01, NULL, NULL, NULL, NULL, NULL, -5),
+        (5, 'a ', 99999999.99, CAST('1e300' AS DOUBLE), '9999-12-31', NULL, '1969-12-31T00:00:00Z', true, 32767),
+        (6, 'ä', 0.10, 0.1, '2026-01-01', NULL, NULL, false, -32768),
+        (7, '', 0, 1, NULL, NULL, NULL, NULL, 0), (8, '%_', 1, 1, NULL, NULL, NULL, NULL, 0)",
+    "INSERT INTO lite.t (id, name, price, f, day, at, flag) VALUES
+        (1, 'a', 1.00, 0.0, '2026-01-01', '2026-01-01 00:00:00', true),
+        (2, 'A', 2.50, -0.0, '2026-01-02', '2026-01-01 12:00:00.000001', false),
+        (3, 'b', NULL, CAST('1e300' AS DOUBLE), '1969-12-31', '1969-12-31 23:59:59', NULL),
+        (4, NULL, -0.01, NULL, NULL, NULL, NULL),
+        (5, 'a ', 99999999.99, CAST('1e300' AS DOUBLE), '9999-12-31', NULL, true),
+        (6, 'ä', 0.10, 0.1, '2026-01-01', NULL, false), (7, '', 0, 1, NULL, NULL, NULL),
+        (8, '%_', 1, 1, NULL, NULL, NULL)",
+];
+
+async fn filled() -> World {
+    let world = World::new().await;
+    for sql in FILLED {
+        assert_eq!(world.written(sql).await.expect("it is written"), 8);
+    }
+    world
+}
+
+/// What a condition changes is what it selects here, or it is refused.
+#[tokio::test]
+async fn a_condition_changes_the_rows_it_selects() {
+    let world = filled().await;
+    let conditions = [
+        "id = 3",
+        "id <> 3",
+        "id IN (1, 2, NULL)",
+        "id NOT IN (1, 2)",
+        "id BETWEEN 2 AND 4",
+        "id > 2.5",
+        "name = 'a'",
+        "name < 'b'",
+        "name >= 'A' AND id < 7",
+        "name LIKE 'a%'",
+        "name LIKE '%\\%%'",
+        "name ILIKE 'A'",
+        "name IS NULL",
+        "NOT (name = 'a')",
+        "name IS DISTINCT FROM 'a'",
+        "price > 0.5",
+        "price = 1",
+        "price IS NOT NULL",
+        "price + 1 > 2",
+        "price * 2 < 3",
+        "f = 0",
+        "f < 1",
+        "f > 0.5",
+        "day = '2026-01-01'",
+        "day < '2026-01-02'",
+        "at >= '2026-01-01 00:00:00'",
+        "flag",
+        "NOT flag",
+        "flag IS NOT TRUE",
+        "flag OR id = 7",
+        "coalesce(name, 'x') = 'x'",
+        "length(name) = 1",
+        "upper(name) = 'A'",
+        "id % 2 = 0",
+        "CASE WHEN id < 3 THEN true ELSE flag END",
+        "false",
+        "true",
+        "NULL",
+        "id = 9223372036854775807",
+        "day < now()",
+    ];
+    let (mut done, mut refused) = (0, 0);
+    for source in ["pg", "lite"] {
+        for condition in conditions {
+            let ids = async |condition: &str| -> Vec<i64> {
+                let sql = format!("SELECT id::BIGINT FROM {source}.t WHERE {condition} ORDER BY 1");
+                let overrides = vec![("pushdown".to_owned(), "none".to_owned())];
+                let request = Request { sql, overrides, ..Request::default() };
+                let planned = world.session().plan(request).await.expect(condition);
+                let rows = planned.run().expect("it runs").try_collect::<Vec<_>>().await;
+                let rows = rows.expect(condition);
+                let ids = rows.iter().map(|b| b.column(0).as_primitive::<Int64Type>().values());
+                ids.flat_map(|ids| ids.to_vec()).collect()
+            };
+            let wanted = ids(condition).await;
+            let sql = format!("UPDATE {source}.t SET raw = X'01' WHERE {condition}");
+            match world.written(&sql).await {
+                Ok(rows) => {
+                    assert_eq!(rows, wanted.len() as i64, "{sql}");
+                    assert_eq!(ids("raw IS NOT NULL").await, wanted, "{sql}");
+                    world.written(&format!("UPDATE {source}.t SET raw = NULL")).await.expect(&sql);
+                    done += 1;
+                }
+                Err(error) => {
+                    assert_eq!(error.code(), ErrorCode::Unsupported, "{sql}: {error}");
+                    assert!(error.to_string().contains(&format!("source '{source}'")), "{error}");
+                    assert!(ids("raw IS NOT NULL").await.is_empty(), "{sql}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert!(done > 40 && refused > 5, "{done} done, {refused} refused");
+}
+
+#[tokio::test]
+async fn columns_are_set_exactly() {
+    let world = filled().await;
+    let set = [
+        ("UPDATE pg.t SET price = price * 2, id = id + 100, small = 2 WHERE name = 'a'", 1),
+        (
+            "UPDATE pg.t AS x SET name = 'Grüße', free = 0.000000000000000001, doc = '[1]',
+            key = '123e4567-e89b-12d3-a456-426614174000', moment = '2026-01-31T12:00:00+02:00',
+            at = '0001-02-03 04:05:06.789012', f = NULL WHERE x.id = 101",
+            1,
+        ),
+        ("UPDATE pg.t SET price = CAST(price * 1.15 AS DECIMAL(10, 2)) WHERE id = 6", 1),
+        ("UPDATE pg.t SET name = coalesce(name, 'none'), flag = id > 3 WHERE id = 4", 1),
+        ("DELETE FROM pg.t WHERE id IN (2, 3)", 2),
+        ("UPDATE lite.t SET id = id + 100, price = price, name = 'it''s' WHERE name = 'a'", 1),
+        ("UPDATE lite.t SET price = 12.34, day = '2026-02-03' WHERE id = 6", 1),
+        ("DELETE FROM lite.t WHERE flag IS NULL AND id <> 4", 3),
+    ];
+    for (sql, rows) in set {
+        assert_eq!(world.written(sql).await.expect(sql), rows, "{sql}");
+    }
+    let client = world.server.client(&world.database).await;
+    let sql = "SELECT concat_ws('|', id, name, price, free, f, day, at, moment AT TIME ZONE 'UTC',
+        flag, key, doc, small) FROM t WHERE id IN (101, 4, 6) ORDER BY id";
+    let rows = client.query(sql, &[]).await.expect("readable");
+    let rows: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    assert_eq!(
+        rows,
+        [
+            "4|none|-0.01|t|-5",
+            "6|ä|0.12|0.1|2026-01-01|f|-32768",
+            "101|Grüße|2.00|0.000000000000000001|2026-01-01|0001-02-03 04:05:06.789012|\
+             2026-01-31 10:00:00|t|123e4567-e89b-12d3-a456-426614174000|[1]|2",
+        ]
+    );
+    let shown = world.table("SELECT id, name, price FROM lite.t ORDER BY id").await;
+    insta(&shown, &["| 101 | it's | 1.00 |", "| 4 | | -0.01 |", "| 6 | ä | 12.34 |"]);
+}
+
+#[tokio::test]
+async fn what_would_change_otherwise_at_the_source_is_refused() {
+    use ErrorCode::{Data, PermissionDenied, Syntax, UnknownColumn, UnknownTable, Unsupported};
+    let world = filled().await;
+    let wrong = [
+        ("UPDATE closed.t SET name = 'x'", PermissionDenied, "sources.closed.writable"),
+        ("DELETE FROM closed.t", PermissionDenied, "sources.closed.writable"),
+        ("DELETE FROM synoptic.system.queries", PermissionDenied, "system"),
+        ("DELETE FROM pg.nowhere", UnknownTable, "nowhere"),
+        ("UPDATE pg.t SET nothing = 1", UnknownColumn, "its columns are id"),
+        ("UPDATE pg.t SET id = 1, id = 2", Syntax, "twice"),
+        ("UPDATE pg.t SET price = 1.239", Data, "column price"),
+        ("UPDATE pg.t SET price = 1000000000 WHERE id = 1", Data, "column price"),
+        ("UPDATE pg.t SET small = small + 1", Data, "out of range"),
+        ("UPDATE pg.t SET small = 1.5", Data, "column small"),
+        ("UPDATE pg.t SET id = NULL", Data, "NOT NULL"),
+        ("UPDATE pg.t SET id = 1", Data, "duplicate key"),
+        ("UPDATE pg.t SET price = price * 1.1", Unsupported, "column price: UPDATE"),
+        ("UPDATE pg.t SET name = upper(name)", Unsupported, "upper"),
+        ("UPDATE pg.t SET f = price", Unsupported, "column f"),
+        ("UPDATE pg.t SET at = day", Unsupported, "column at"),
+        ("UPDATE pg.ips SET ip = '::1'", Unsupported, "inet"),
+        ("UPDATE pg.t SET name = 'x' WHERE upper(name) = 'A'", Unsupported, "upper"),
+        ("DELETE FROM pg.t WHERE random() < 0.5", Unsupported, "random"),
+        ("DELETE FROM pg.t WHERE id IN (SELECT id FROM lite.t)", Unsupported, "subquery"),
+        ("UPDATE pg.t SET id = (SELECT max(id) FROM lite.t)", Unsupported, "subquery"),
+        ("UPDATE lite.strict SET n = 200", Data, "CHECK"),
+        ("UPDATE lite.t SET price = price * 2", Unsupported, "arithmetic but on integers"),
+        ("UPDATE lite.t SET f = CAST('NaN' AS DOUBLE)", Data, "NaN"),
+        ("UPDATE lite.t SET id = id + 9223372036854775807", Data, "overflow"),
+    ];
+    world.written("INSERT INTO lite.strict VALUES (1, 1)").await.expect("it is written");
+    let before = (world.there("t").await, world.table("SELECT * FROM lite.t").await);
+    for (sql, code, part) in wrong {
+        world.refused(sql, code, part).await;
+    }
+    assert_eq!((world.there("t").await, world.table("SELECT * FROM lite.t").await), before);
+    let raw =
+        rusqlite::Connection::open(world._folder.path().join("lite.db")).expect("it is there");
+    raw.execute_batch("INSERT INTO t (id, f) VALUES (99, 'no number')").expect("SQLite takes it");
+    world.refused("UPDATE lite.t SET name = 'seen' WHERE f > 0", Data, "no number").await;
+    let seen: i64 = raw
+        .query_row("SELECT count(*) FROM t WHERE name = 'seen'", [], |row| row.get(0))
+        .expect("counted");
+    assert_eq!(seen, 0);
+}
+
+#[tokio::test]
+async fn changes_take_parameters_and_are_explained() {
+    let world = filled().await;
+    let session = world.session();
+    for source in ["pg", "lite"] {
+        let sql = format!("UPDATE {source}.t SET price = ?, name = ? WHERE id = ?");
+        let request = Request { sql: sql.clone(), ..Request::default() };
+        let description = session.describe(&request).await.expect("it is described");
+        assert!(description.is_update && description.parameters.len() == 3);
+        let price = |unscaled| ScalarValue::Decimal128(Some(unscaled), 10, 3);
+        let values = |price: ScalarValue| vec![price, "new".into(), 1_i64.into()];
+        assert_eq!(written(&session, &sql, values(price(1250))).await.expect("it is written"), 1);
+        let error = written(&session, &sql, values(price(1259))).await.expect_err("rounded");
+        assert_eq!(error.code(), ErrorCode::Data, "{error}");
+        let shown = format!("SELECT price, name FROM {source}.t WHERE id = 1");
+        insta(&world.table(&shown).await, &["| 1.25 | new |"]);
+        let explained = format!("EXPLAIN DELETE FROM {source}.t WHERE id = 1");
+        let explained = world.table(&explained).await;
+        for part in [&format!("source={source}, copy=primary"), "DELETE FROM", "\"id\" = 1"] {
+            assert!(explained.contains(part), "{explained}");
+        }
+        insta(&world.table(&shown).await, &["| 1.25 | new |"]);
+        let receipt = receipt_of(&session, &format!("DELETE FROM {source}.t WHERE id = 1")).await;
+        session.set_option("token", &receipt.statement.token.expect("a token")).expect("ours");
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_change_leaves_nothing() {
+    let world = World::new().await;
+    let raw =
+        rusqlite::Connection::open(world._folder.path().join("lite.db")).expect("it is there");
+    raw.execute_batch(
+        "INSERT INTO strict SELECT value, 1 FROM (WITH RECURSIVE n (value) AS
+            (SELECT 1 UNION ALL SELECT value + 1 FROM n LIMIT 200000) SELECT value FROM n);
+         CREATE VIEW thousand AS WITH RECURSIVE m (v) AS
+            (SELECT 1 UNION ALL SELECT v + 1 FROM m LIMIT 1000) SELECT v FROM m;
+         CREATE TRIGGER slowly BEFORE UPDATE ON strict BEGIN SELECT count(*) FROM thousand; END;",
+    )
+    .expect("valid SQL");
+    let client = world.server.client(&world.database).await;
+    client
+        .batch_execute(
+            "INSERT INTO strict SELECT i, 1 FROM generate_series(1, 1000) i;
+             CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS
+                'BEGIN PERFORM pg_sleep(0.1); RETURN NEW; END';
+             CREATE TRIGGER slowly BEFORE UPDATE ON strict FOR EACH ROW EXECUTE FUNCTION slowly();",
+        )
+        .await
+        .expect("valid SQL");
+    for source in ["pg", "lite"] {
+        let id = QueryId::new(format!("dropped {source}"));
+        let sql = format!("UPDATE {source}.strict SET n = 2");
+        let request = Request { sql, query_id: Some(id.clone()), ..Request::default() };
+        let stream = world.session().plan(request).await.expect("planned").run().expect("it runs");
+        let running = tokio::spawn(stream.try_collect::<Vec<_>>());
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        assert!(!running.is_finished(), "{source}: it takes longer");
+        running.abort();
+        let error = world.engine.written(&id).await.expect("known").expect_err("nothing is there");
+        assert_eq!(error.code(), ErrorCode::Cancelled, "{error}");
+    }
+    // Both have let go of their locks, long before the statements would have ended.
+    let started = Instant::now();
+    while raw.execute_batch("DELETE FROM strict WHERE id = 1").is_err() {
+        assert!(started.elapsed() < Duration::from_secs(5), "the file is locked");
+    }
+    let running = "pg_stat_activity WHERE state = 'active' AND query LIKE 'UPDATE%'";
+    while world.there(running).await > 0 {
+        assert!(started.elapsed() < Duration::from_secs(5), "the server goes on");
+    }
+    assert_eq!(world.there("strict WHERE n = 2").await, 0);
+    let left = world.table("SELECT count(*) AS n FROM lite.strict WHERE n = 2").await;
+    insta(&left, &["| 0 |"]);
 }

@@ -3,7 +3,6 @@
 //!
 //! As in `refuse.rs`, every struct is taken apart without `..`.
 
-use datafusion::common::TableReference;
 use datafusion::sql::parser::Statement as DFStatement;
 use datafusion::sql::sqlparser::ast::{
     Assignment, AssignmentTarget, Delete, Expr, FromTable, Ident, SelectItem, SetExpr, Statement,
@@ -16,14 +15,12 @@ use synoptic_types::ErrorCode;
 use crate::error::{Error, Result};
 
 use super::refuse::named;
-use super::write::{RETURNING, column, target, when};
+use super::write::{RETURNING, column, when};
 use super::{Query, honoured};
 
 /// An UPDATE or DELETE.
 #[derive(Debug, Clone)]
 pub(crate) struct Change {
-    /// The table, as the statement names it.
-    pub(crate) target: TableReference,
     /// The columns that are set, in the order of the query's; `None` removes the rows.
     pub(crate) columns: Option<Vec<String>>,
     /// The values that are set, over the rows that are changed.
@@ -57,13 +54,12 @@ pub(super) fn take(statement: &Statement, explain: bool) -> Result<Option<Change
     };
     let TableWithJoins { relation, joins } = table;
     when(!joins.is_empty(), "a join in UPDATE or DELETE")?;
-    let TableFactor::Table { name, .. } = relation else {
+    let TableFactor::Table { .. } = relation else {
         return Err(named("UPDATE or DELETE of something other than a table"));
     };
-    let target = target(name)?;
     let query = query(table.clone(), selection.cloned(), values)?;
     when(!query.hints.is_empty(), "WITH (…) on the table of UPDATE or DELETE")?;
-    Ok(Some(Change { target, columns, query, explain }))
+    Ok(Some(Change { columns, query, explain }))
 }
 
 fn update_of(update: &Update) -> Result<(&TableWithJoins, Option<&Expr>, &[Assignment])> {

@@ -125,7 +125,7 @@ fn insert_of(insert: &Insert) -> Result<(Write, Box<Query>)> {
     Ok((Write { target: target(name)?, columns, typed: None }, source.clone()))
 }
 
-pub(super) fn target(name: &ObjectName) -> Result<TableReference> {
+fn target(name: &ObjectName) -> Result<TableReference> {
     Ok(object_name_to_table_reference(name.clone(), true)?)
 }
 
