@@ -526,7 +526,6 @@ async fn a_condition_changes_the_rows_it_selects() {
         "true",
         "NULL",
         "id = 9223372036854775807",
-        "day < now()",
     ];
     let (mut done, mut refused) = (0, 0);
     for source in ["pg", "lite"] {
@@ -630,7 +629,7 @@ async fn what_would_change_otherwise_at_the_source_is_refused() {
         ("UPDATE lite.strict SET n = 200", Data, "CHECK"),
         ("UPDATE lite.t SET price = price * 2", Unsupported, "arithmetic but on integers"),
         ("UPDATE lite.t SET f = CAST('NaN' AS DOUBLE)", Data, "NaN"),
-        ("UPDATE lite.t SET id = id + 9223372036854775807", Data, "overflow"),
+        ("UPDATE lite.t SET id = id + 9223372036854775807", Data, "64 bits"),
     ];
     world.written("INSERT INTO lite.strict VALUES (1, 1)").await.expect("it is written");
     let before = (world.there("t").await, world.table("SELECT * FROM lite.t").await);
