@@ -627,6 +627,12 @@ async fn what_would_change_otherwise_at_the_source_is_refused() {
         ("DELETE FROM pg.t WHERE id IN (SELECT id FROM lite.t)", Unsupported, "subquery"),
         ("UPDATE pg.t SET id = (SELECT max(id) FROM lite.t)", Unsupported, "subquery"),
         ("UPDATE lite.strict SET n = 200", Data, "CHECK"),
+        ("UPDATE lite.t SET flag = id + 9223372036854775807 > 0", Unsupported, "column flag"),
+        (
+            "UPDATE pg.t SET flag = CAST(id AS BIGINT) * 9223372036854775807 > 0",
+            Unsupported,
+            "overflow",
+        ),
         ("UPDATE lite.t SET price = price * 2", Unsupported, "arithmetic but on integers"),
         ("UPDATE lite.t SET f = CAST('NaN' AS DOUBLE)", Data, "NaN"),
         ("UPDATE lite.t SET id = id + 9223372036854775807", Data, "64 bits"),

@@ -38,15 +38,24 @@ impl Renderer<'_> {
                 let left = self.operand(&binary.left, depth)?;
                 let right = self.operand(&binary.right, depth)?;
                 let integers = |o: &Operand| matches!(o.class, Class::Int { .. });
-                if !self.dialect.arithmetic() && !(integers(&left) && integers(&right)) {
+                let both = integers(&left) && integers(&right);
+                if !both && !self.dialect.arithmetic() {
                     return Err(Reason::NotOnAllowList("arithmetic but on integers".to_owned()));
                 }
-                if self.assigning && integers(&left) {
+                if self.assigning && both {
                     return arithmetic::failing(left, binary.op, right);
                 }
                 arithmetic::combine(left, binary.op, right, self.fails_on_overflow)
             }
-            other => Ok(self.condition(other, depth)?.into_operand()),
+            other => Ok(self.choosing().condition(other, depth)?.into_operand()),
+        }
+    }
+
+    /// For what is compared within a value that is stored: what overflows there need not fail.
+    fn choosing(&self) -> Self {
+        match self.assigning {
+            true => Self { assigning: false, fails_on_overflow: false, ..*self },
+            false => *self,
         }
     }
 
@@ -108,9 +117,7 @@ impl Renderer<'_> {
         }
         let mut branches = Vec::with_capacity(case.when_then_expr.len());
         for (when, then) in &case.when_then_expr {
-            // What overflows in a condition need not fail.
-            let choosing = Self { assigning: false, fails_on_overflow: false, ..*self };
-            branches.push((choosing.condition(when, depth)?, self.operand(then, depth)?));
+            branches.push((self.choosing().condition(when, depth)?, self.operand(then, depth)?));
         }
         let otherwise = match &case.else_expr {
             Some(expr) => Some(self.operand(expr, depth)?),
@@ -122,8 +129,9 @@ impl Renderer<'_> {
     fn function(&self, call: &ScalarFunction, depth: usize) -> Result<Operand, Reason> {
         self.allowed(call)?;
         let mut args = Vec::with_capacity(call.args.len());
+        let within = if call.name() == "nullif" { self.choosing() } else { *self };
         for arg in &call.args {
-            args.push(self.operand(arg, depth)?);
+            args.push(within.operand(arg, depth)?);
         }
         let refused = || Reason::NotOnAllowList(format!("{}() of these arguments", call.name()));
         match (call.name(), args.as_slice()) {
