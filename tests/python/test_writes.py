@@ -4,6 +4,7 @@ import datetime as dt
 import decimal
 import random
 import sqlite3
+import struct
 import textwrap
 import threading
 import time
@@ -221,5 +222,35 @@ def test_a_clock_that_was_asked_for_and_is_not_there_refuses_writes_only(folder)
         assert Answer(client, "SELECT count(*) AS n FROM lite.notes").rows == [{"n": 0}]
         clock, = Answer(client, "SELECT status, error_ms, reason FROM system.clock").rows
         assert clock["status"] == "unsynchronized" and "no ClockBound segment" in clock["reason"]
+    finally:
+        server.stop()
+
+
+def segment(path, bound, status=1, generation=8):
+    """What a ClockBound daemon publishes, version 2."""
+    now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    void = now + 1_000 * 10**9
+    body = struct.pack("=qqqqqQIiB7x", now // 10**9, now % 10**9, void // 10**9, void % 10**9, bound, 0, 1000, status, 0)
+    head = struct.pack("=IIIHH", 0x414D5A4E, 0x43420200, 16 + len(body), 2, generation)
+    path.write_bytes(head + body)
+
+
+def test_auto_takes_the_bound_of_clockbound_when_it_is_there(folder):
+    path = folder / f"shm{random.randrange(1 << 30)}"
+    _, server = clocked(folder, f'segment = "{path}"')
+    try:
+        client = fl.connect(server.url)
+        clock = lambda: Answer(client, "SELECT source, status, error_ms FROM system.clock").rows[0]
+        assert "committed_at" not in Answer(client, "INSERT INTO lite.notes VALUES (1, 'x')").receipt
+        assert clock() == {"source": "auto", "status": "unsynchronized", "error_ms": None}
+        segment(path, bound=20_000_000)
+        assert clock()["status"] == "synchronized" and 20 <= clock()["error_ms"] < 25
+        began = time.monotonic()
+        receipt = Answer(client, "INSERT INTO lite.notes VALUES (2, 'x')").receipt
+        assert receipt["committed_at"] and time.monotonic() - began >= 0.04
+        assert 20 <= Answer(client, "SELECT * FROM lite.notes").scan("lite")["clock_error_ms"] < 25
+        segment(path, bound=20_000_000, status=3)
+        assert clock()["status"] == "unsynchronized"
+        assert "committed_at" not in Answer(client, "INSERT INTO lite.notes VALUES (3, 'x')").receipt
     finally:
         server.stop()
