@@ -6,6 +6,7 @@ mod engine;
 mod files;
 mod fuzz;
 mod join_keys;
+mod join_order;
 mod plan_cache;
 mod positions;
 mod postgres;

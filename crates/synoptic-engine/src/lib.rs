@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Received   Session::plan: one catalog snapshot; parse; refuse what is not honoured
-//! Planned    logical plan, optimised, cut; what each source runs prepared by it
+//! Planned    logical plan, optimised, joins ordered, cut; what each source runs prepared by it
 //! Running    PlannedQuery::run: RemoteScan streams, counted, bounded by deadline and memory
 //! Done | Failed | Cancelled (dropped)
 //! ```
@@ -16,6 +16,7 @@ mod engine;
 mod error;
 mod exec;
 mod freshness;
+mod join_order;
 mod metadata;
 mod query;
 mod scope;

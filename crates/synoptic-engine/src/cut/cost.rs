@@ -32,7 +32,7 @@ const FILTER_HERE: f64 = 0.02;
 /// What is assumed of a table without statistics.
 const UNKNOWN_ROWS: f64 = 1e6;
 /// Bytes of a value of a type without a fixed width.
-const UNKNOWN_WIDTH: f64 = 24.0;
+pub(crate) const UNKNOWN_WIDTH: f64 = 24.0;
 /// What a condition over other operators keeps.
 const FILTERED: f64 = 0.25;
 
@@ -80,8 +80,7 @@ impl Estimate {
 
     /// What it costs to bring the rows here as one fragment of a source with these costs.
     pub fn transfer(&self, costs: &OperatorCosts) -> f64 {
-        let bytes: f64 = self.columns.iter().map(|column| column.width).sum();
-        costs.fragment + self.rows * (costs.row + costs.byte * bytes)
+        transfer(self.rows, self.columns.iter().map(|column| column.width).sum(), costs)
     }
 
     /// At most `rows` rows.
@@ -191,11 +190,21 @@ pub(crate) fn project(input: &Estimate, values: usize) -> Work {
 
 /// Joining two inputs to `output`.
 pub(crate) fn join(left: &Estimate, right: &Estimate, output: &Estimate) -> Work {
-    let rows = left.rows + right.rows;
+    join_of_rows(left.rows, right.rows, output.rows)
+}
+
+/// Joining so many rows with so many others to `output` rows.
+pub(crate) fn join_of_rows(left: f64, right: f64, output: f64) -> Work {
+    let rows = left + right;
     Work {
-        there: rows * JOIN_THERE + output.rows * PAIR_THERE,
-        here: rows * JOIN_HERE + output.rows * PAIR_HERE,
+        there: rows * JOIN_THERE + output * PAIR_THERE,
+        here: rows * JOIN_HERE + output * PAIR_HERE,
     }
+}
+
+/// Bringing `rows` rows of `bytes` bytes here as one fragment.
+pub(crate) fn transfer(rows: f64, bytes: f64, costs: &OperatorCosts) -> f64 {
+    costs.fragment + rows * (costs.row + costs.byte * bytes)
 }
 
 /// Looking for the first few rows.

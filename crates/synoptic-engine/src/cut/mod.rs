@@ -14,7 +14,7 @@
 //! rows that come; so does a limit.
 
 mod build;
-mod cost;
+pub(crate) mod cost;
 mod node;
 
 use std::collections::HashMap;

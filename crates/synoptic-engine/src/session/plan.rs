@@ -32,6 +32,7 @@ use crate::engine::hints;
 use crate::error::{Error, Result, timed_out};
 use crate::exec::{keeping_first_rows, knowing_joins, replaying_recursions, yielding_joins};
 use crate::freshness::{MAX_ATTEMPTS, Wanted, ask_again, choose_copies};
+use crate::join_order::joins_ordered;
 use crate::query::{Description, PlannedQuery, QueryRecord, Request, Work, with_deep_stack};
 use crate::scope::Scope;
 use crate::sql::{Command, Parsed, Query, Shown, Write, named_apart, parse, shown_name};
@@ -338,6 +339,7 @@ impl Session {
         if let Some(target) = &target {
             target.check(&schema)?;
         }
+        let plan = joins_ordered(plan, &scope)?;
         let plan = cut(plan, &scope, self.engine().config().cut).await?;
         // What stays here, after the sources have had their part.
         let plan = checked(plan)?;
