@@ -3,6 +3,7 @@
 //! The statistics are those of whole tables, and the shares that filters keep are estimated here,
 //! so that the order of joins is the same whether filters are pushed or not.
 
+use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::stats::Precision;
 use datafusion::common::{Column, DFSchema, JoinType, Statistics};
 use datafusion::datasource::source_as_provider;
@@ -189,7 +190,7 @@ fn of_column(
     statistics: &Statistics,
     index: usize,
     rows: f64,
-    field: &datafusion::arrow::datatypes::Field,
+    field: &Field,
     is_key: bool,
 ) -> ExpectedColumn {
     let Some(column) = statistics.column_statistics.get(index) else {
@@ -199,8 +200,7 @@ fn of_column(
     let span = end(&column.min_value).zip(end(&column.max_value));
     // Whole numbers and days are no more than have room between the least and the greatest.
     let data_type = field.data_type();
-    let discrete =
-        data_type.is_integer() || *data_type == datafusion::arrow::datatypes::DataType::Date32;
+    let discrete = data_type.is_integer() || *data_type == DataType::Date32;
     let room = span.filter(|_| discrete).map(|(least, greatest)| greatest - least + 1.0);
     let distinct = match is_key {
         true => Some(rows),
@@ -218,16 +218,11 @@ fn of_column(
     }
 }
 
-fn width(field: &datafusion::arrow::datatypes::Field) -> f64 {
+fn width(field: &Field) -> f64 {
     field.data_type().primitive_width().map_or(UNKNOWN_WIDTH, |width| width as f64)
 }
 
-fn of_expr(
-    input: &Expected,
-    schema: &DFSchema,
-    expr: &Expr,
-    field: &datafusion::arrow::datatypes::Field,
-) -> ExpectedColumn {
+fn of_expr(input: &Expected, schema: &DFSchema, expr: &Expr, field: &Field) -> ExpectedColumn {
     let index = column(expr).and_then(|column| schema.maybe_index_of_column(column));
     let Some(known) = index.and_then(|index| input.columns.get(index)) else {
         return ExpectedColumn { values: Values::default(), width: width(field) };

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use synoptic_source::OperatorCosts;
+
 use crate::cut::cost;
 
 /// Relations by number, one bit each.
@@ -20,6 +22,8 @@ pub(super) struct Vertex {
     pub width: f64,
     /// The source that could join it with others of its own.
     pub source: Option<usize>,
+    /// What rows and joins cost at that source.
+    pub costs: OperatorCosts,
 }
 
 /// A condition over two or more relations.
@@ -58,6 +62,7 @@ pub(super) struct Best {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Remote {
     pub source: usize,
+    pub costs: OperatorCosts,
     pub work: f64,
     pub tree: Tree,
 }
@@ -157,13 +162,20 @@ impl Graph {
     pub fn leaf(&self, index: usize) -> Option<Best> {
         let vertex = self.vertices.get(index)?;
         let tree = Tree::Leaf(index);
-        let remote = vertex.source.map(|source| Remote { source, work: 0.0, tree: tree.clone() });
+        let remote = vertex.source.map(|source| Remote {
+            source,
+            costs: vertex.costs,
+            work: 0.0,
+            tree: tree.clone(),
+        });
         Some(Best {
             relations: Set::of(index),
             rows: vertex.rows,
             width: vertex.width,
             // What is read here anyway, whatever the order, does not tell orders apart.
-            cost: remote.as_ref().map_or(0.0, |_| cost::transfer(vertex.rows, vertex.width)),
+            cost: remote
+                .as_ref()
+                .map_or(0.0, |_| cost::transfer(vertex.rows, vertex.width, &vertex.costs)),
             tree,
             remote,
         })
@@ -186,7 +198,8 @@ impl Graph {
         let remote = match (&left.remote, &right.remote) {
             (Some(one), Some(other)) if one.source == other.source && known() => Some(Remote {
                 source: one.source,
-                work: one.work + other.work + work.there,
+                costs: one.costs,
+                work: one.work + other.work + work.there * one.costs.join,
                 tree: joined((&one.tree, left.rows), (&other.tree, right.rows)),
             }),
             _ => None,
@@ -200,7 +213,7 @@ impl Graph {
             remote: None,
         };
         let there = remote.as_ref().map(|remote| {
-            let cost = remote.work + cost::transfer(rows, width);
+            let cost = remote.work + cost::transfer(rows, width, &remote.costs);
             Best { cost, tree: remote.tree.clone(), remote: None, ..here.clone() }
         });
         let best = there.filter(|there| there.cost < here.cost).unwrap_or(here);

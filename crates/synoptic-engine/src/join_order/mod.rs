@@ -33,7 +33,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, Result};
 use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::{Expr, LogicalPlan};
-use synoptic_source::OperatorKind;
+use synoptic_source::{OperatorCosts, OperatorKind};
 use synoptic_types::Pushdown;
 
 use crate::catalog::SourceTable;
@@ -111,13 +111,14 @@ impl Walk {
         let vertices = region.leaves.iter().zip(&leaves).map(|(plan, expected)| Vertex {
             rows: expected.rows,
             width: expected.width(),
-            source: self.joining_source(plan).map(|source| {
+            source: self.joining_source(plan).map(|(source, _)| {
                 let known = sources.iter().position(|other| *other == source);
                 known.unwrap_or_else(|| {
                     sources.push(source);
                     sources.len() - 1
                 })
             }),
+            costs: self.joining_source(plan).map_or(OperatorCosts::SERVER, |(_, costs)| costs),
         });
         let mut graph = Graph { vertices: vertices.collect(), edges: Vec::new() };
         // Equalities of the same two relations are one key.
@@ -169,8 +170,8 @@ impl Walk {
     }
 
     /// The source that reads all of `plan` and can join it with more: its address, which is the
-    /// same for all tables of one source in one statement.
-    fn joining_source(&self, plan: &LogicalPlan) -> Option<usize> {
+    /// same for all tables of one source in one statement, and what operators cost there.
+    fn joining_source(&self, plan: &LogicalPlan) -> Option<(usize, OperatorCosts)> {
         if self.pushdown == Pushdown::None {
             return None;
         }
@@ -185,11 +186,11 @@ impl Walk {
                         let (projection, filters) = (scan.projection.as_ref(), &scan.filters);
                         table.exact_fragment(projection, filters, scan.fetch)?;
                         let (entry, _) = table.of_statement()?;
-                        let operators = &entry.source().capabilities().operators;
-                        let joins = operators.contains(&OperatorKind::Join);
-                        joins.then(|| Arc::as_ptr(&entry).addr())
+                        let capabilities = entry.source().capabilities();
+                        let joins = capabilities.operators.contains(&OperatorKind::Join);
+                        joins.then(|| (Arc::as_ptr(&entry).addr(), capabilities.costs))
                     });
-                    read.is_some_and(|read| *source.get_or_insert(read) == read)
+                    read.is_some_and(|read| source.get_or_insert(read).0 == read.0)
                 }
                 LogicalPlan::SubqueryAlias(_) | LogicalPlan::Projection(_) => true,
                 _ => false,

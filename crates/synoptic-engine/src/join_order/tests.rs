@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
+use synoptic_source::OperatorCosts;
+
 use super::enumerate::{EXACT, order, pairs};
 use super::estimate::matching;
 use super::graph::{Best, Edge, Graph, Set, Tree, Vertex};
 
 fn vertex(rows: f64, source: Option<usize>) -> Vertex {
-    Vertex { rows, width: 8.0, source }
+    Vertex { rows, width: 8.0, source, costs: OperatorCosts::SERVER }
 }
 
 fn edge(i: usize, j: usize, selectivity: f64) -> Edge {
