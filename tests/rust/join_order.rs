@@ -27,7 +27,7 @@ struct Shop {
 
 const ORDERS: &str = "\
     CREATE TABLE customer (c_key bigint PRIMARY KEY, c_nation bigint NOT NULL, c_segment text COLLATE \"C\" NOT NULL); \
-    INSERT INTO customer SELECT i, i % 25, 'segment ' || i % 5 FROM generate_series(1, 1500) i; \
+    INSERT INTO customer SELECT i, i / 25 % 25, 'segment ' || i % 5 FROM generate_series(1, 1500) i; \
     CREATE TABLE orders (o_key bigint PRIMARY KEY, o_customer bigint NOT NULL, o_date date NOT NULL); \
     INSERT INTO orders SELECT i, 1 + i * 7 % 1500, date '1992-01-01' + i % 2400 FROM generate_series(1, 15000) i;";
 
@@ -49,7 +49,7 @@ const LINES: &str = "\
     value * 31 % 2000 + 1 AS l_part, CAST(value % 50 AS bigint) AS l_quantity \
     FROM generate_series(1, 60000) AS t (value)";
 const PARTS: &str = "\
-    SELECT value AS p_key, 'part ' || value % 20 AS p_name FROM generate_series(1, 2000) AS t (value)";
+    SELECT value AS p_key, 'part ' || (value % 20) AS p_name FROM generate_series(1, 2000) AS t (value)";
 
 fn open(connector: &str, name: &str, options: Value) -> Arc<dyn Source> {
     let Value::Object(options) = options else { panic!("options are a table") };
@@ -113,12 +113,13 @@ impl Shop {
         (pretty_format_batches(&batches).expect("printable").to_string(), read)
     }
 
-    /// The logical plan.
+    /// The logical plan without its projections: in which order columns pass by is of the text.
     async fn plan(&self, sql: &str, pushdown: &str) -> String {
         let batches = self.run(&format!("EXPLAIN {sql}"), pushdown).await;
         let text = pretty_format_batches(&batches).expect("printable").to_string();
         let lines = text.lines().take_while(|line| !line.contains("physical_plan"));
-        let lines = lines.map(|line| line.trim_end_matches(['|', ' ', '-', '+']).to_owned());
+        let lines = lines.filter(|line| !line.contains(" Projection: "));
+        let lines = lines.map(|line| line.trim_matches(['|', ' ', '-', '+']).to_owned());
         lines.collect::<Vec<_>>().join("\n")
     }
 }
@@ -211,7 +212,7 @@ async fn columns_come_as_they_are_written() {
     let shop = Shop::new().await;
     let sql = "SELECT * FROM lake.lineitem, lite.nation, pg.customer, lite.supplier, pg.orders \
          WHERE l_order = o_key AND o_customer = c_key AND c_nation = n_key AND s_key = l_supplier \
-         AND s_nation = n_key AND n_name = 'nation 3' AND l_quantity = 3";
+         AND s_nation = n_key AND n_name = 'nation 3'";
     let batches = shop.run(sql, "auto").await;
     let names: Vec<_> =
         batches[0].schema().fields().iter().map(|field| field.name().clone()).collect();

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use datafusion::common::{Column, JoinType, NullEquality, Result, plan_err};
+use datafusion::common::{Column, Dependency, JoinType, NullEquality, Result, plan_err};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{
     Expr, Filter, Join, JoinConstraint, LogicalPlan, Operator, Projection, binary_expr,
@@ -61,13 +61,39 @@ pub(super) fn is_region(plan: &LogicalPlan) -> bool {
 /// An inner join by equalities of values that can be computed for any row. One whose conditions can
 /// fail keeps its place, and its inputs theirs: they would be computed for other rows.
 fn is_free(join: &Join) -> bool {
-    join.join_type == JoinType::Inner
+    is_inner(join)
         && !join.null_aware
         && (join.null_equality == NullEquality::NullEqualsNothing || join.on.is_empty())
         && join.on.iter().all(|(left, right)| {
             is_safe(left, join.left.schema()) && is_safe(right, join.right.schema())
         })
         && join.filter.iter().all(|filter| is_safe(filter, &join.schema))
+}
+
+/// An inner join, or a semi join with a side in which each key is but once: DataFusion's optimiser
+/// makes such of inner joins whose other columns nobody reads, and which of them depends on the
+/// order they were written in.
+fn is_inner(join: &Join) -> bool {
+    let (side, is_left) = match join.join_type {
+        JoinType::Inner => return true,
+        JoinType::LeftSemi => (&join.right, false),
+        JoinType::RightSemi => (&join.left, true),
+        _ => return false,
+    };
+    let schema = side.schema();
+    let keys: HashSet<usize> = join
+        .on
+        .iter()
+        .filter_map(|(left, right)| match if is_left { left } else { right } {
+            Expr::Column(column) => schema.maybe_index_of_column(column),
+            _ => None,
+        })
+        .collect();
+    schema.functional_dependencies().iter().any(|dependence| {
+        dependence.mode == Dependency::Single
+            && !dependence.source_indices.is_empty()
+            && dependence.source_indices.iter().all(|index| keys.contains(index))
+    })
 }
 
 impl Region {
