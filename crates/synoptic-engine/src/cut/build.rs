@@ -125,9 +125,10 @@ fn aggregate(plan: &AggregatePlan, node: &LogicalPlan, input: Input<'_>) -> Resu
     let made = fields.iter().skip(groups.len());
     let made = made.map(|field| of_type(field.data_type())).collect();
     work += groups.iter().map(values).sum::<usize>();
+    let estimate = input.1.grouped(keys, made);
     Ok(Built {
-        estimate: input.1.grouped(keys, made),
-        work: cost::aggregate(input.1, work),
+        work: cost::aggregate(input.1, estimate.rows, work),
+        estimate,
         relation: Relation {
             operator: Operator::Aggregate { input: Arc::clone(input.0), groups, aggregates },
             schema: Arc::clone(node.schema().inner()),
@@ -194,7 +195,10 @@ fn join(
     if kind == JoinKind::Left {
         estimate.rows = estimate.rows.max(one.1.rows);
     }
-    let work = cost::join(one.1, other.1, &estimate);
+    let work = match kind {
+        JoinKind::Left => cost::outer_join(one.1, other.1, &estimate),
+        _ => cost::join(one.1, other.1, &estimate),
+    };
     let operator =
         Operator::Join { left: Arc::clone(one.0), right: Arc::clone(other.0), kind, on, filter };
     let schema = Arc::clone(node.schema().inner());
