@@ -265,13 +265,19 @@ pub(crate) const KEYS: &[Key] = &[
     query_key!("wait_timeout", DURATION, "How long `on_unmet = 'wait'` waits."),
     query_key!(
         "consistency",
-        "`source`",
-        "What the scans of a statement have in common: one snapshot per source. `bounded` and \
-         `as_of` are not supported yet."
+        "`source` or `bounded`",
+        "What the scans of a statement have in common. `source`: one snapshot per source. \
+         `bounded`: all snapshots are opened before the first is read, and `max_skew` limits what \
+         lies between sources. `as_of` is not supported yet."
     ),
     query_key!("max_skew", DURATION, "The largest skew over all sources, with `consistency`."),
     query_key!("read_timestamp", "`''`", "Not supported yet: statements read the present state."),
-    query_key!("token", "`''`", "Not supported yet: every read is a strong read."),
+    query_key!(
+        "token",
+        "`''`",
+        "The token of an earlier answer or write: \
+        what is read has seen all that it had."
+    ),
     query_key!(
         "pushdown",
         "`auto` or `none`",
