@@ -122,7 +122,7 @@ impl Walk {
         });
         let mut graph = Graph { vertices: vertices.collect(), edges: Vec::new() };
         // Equalities of the same two relations are one key.
-        let mut keys: BTreeMap<(usize, usize), Vec<(Option<f64>, Option<f64>)>> = BTreeMap::new();
+        let mut keys: BTreeMap<(usize, usize), Vec<DistinctKeys>> = BTreeMap::new();
         let distinct = |expr: &Expr, index: usize| {
             let schema = region.leaves.get(index)?.schema();
             leaves.get(index)?.values(schema, column(expr)?)?.distinct
@@ -201,6 +201,9 @@ impl Walk {
         source.filter(|_| all && walked.is_ok())
     }
 }
+
+/// The different values of each side of an equality, where they are known.
+type DistinctKeys = (Option<f64>, Option<f64>);
 
 /// What an equality over several relations keeps.
 const UNKNOWN_EQUALITY: f64 = 0.005;
