@@ -116,6 +116,8 @@ class Pair:
         self.primary.run("CREATE TABLE ticks (n bigint PRIMARY KEY)", "bank")
         self.primary.run("CREATE TABLE accounts (id int PRIMARY KEY, balance bigint NOT NULL)", "bank")
         self.primary.run("INSERT INTO accounts SELECT i, 100 FROM generate_series(1, 50) i", "bank")
+        self.primary.run("CREATE TABLE prices (price int, since timestamptz, until timestamptz)", "bank")
+        self.primary.run("INSERT INTO prices VALUES (1, '2026-01-01Z', now()), (2, now(), NULL)", "bank")
         self.standby = Postgres(folder / "standby", of=self.primary)
         self.to_primary, self.to_standby = Proxy(self.primary.port), Proxy(self.standby.port)
         if apply_delay:
@@ -186,7 +188,15 @@ def lagging(folder):
     """The standby is five seconds behind."""
     made = folder / f"lagging{random.randrange(1 << 30)}"
     made.mkdir()
-    running = Pair(made, apply_delay="5s")
+    more = """
+        [sources.bank.system_time]
+        prices = ["since", "until"]
+
+        [clock]
+        source = "declared"
+        max_offset = "1ms"
+        """
+    running = Pair(made, apply_delay="5s", more=more)
     running.ticker = Ticker(running.primary)
     # Positions are remembered from now on; the standby is five seconds behind them soon.
     running.ask(max_staleness="10s")
@@ -241,6 +251,31 @@ class TestALaggingStandby:
         kept = lagging.ask(f"SELECT * FROM synoptic.system.receipts WHERE query_id = '{read.receipt['query_id']}'").rows
         assert [(r["copy"], r["method"], r["satisfied"]) for r in kept] == [("standby1", "position", True)]
         assert kept[0]["as_of_lo"] < kept[0]["as_of_hi"] and kept[0]["position"] == read.scan()["position"]
+
+    def test_a_copy_shows_what_was_when_it_holds_all_that_was_there(self, lagging):
+        before = lambda age: (dt.datetime.now(dt.timezone.utc) - dt.timedelta(seconds=age)).isoformat()
+        sql = "SELECT sum(price) AS price FROM bank.prices"
+        of = lambda moment: f"{sql} FOR SYSTEM_TIME AS OF TIMESTAMP '{moment}'"
+        lagging.settle(max_staleness="10s")
+        for age, bound, copy in [(20, "1h", "standby1"), (2, "1h", "primary"), (20, "1s", "primary"), (20, "0s", "primary")]:
+            moment = before(age)
+            for answer in (
+                lagging.ask(of(moment), max_staleness=bound),
+                lagging.ask(sql, max_staleness=bound, consistency="as_of", read_timestamp=moment),
+            ):
+                scan = answer.scan()
+                assert (answer.copy, scan["satisfied"]) == (copy, True), (age, bound, scan)
+                assert "since" in scan["remote_text"] and "until" in scan["remote_text"], scan
+                assert scan["bound_ms"] <= (age + 5) * 1e3, scan
+        assert lagging.ask(of("2026-02-01"), max_staleness="1h").rows == [{"price": 1}]
+        assert lagging.ask(of(before(0.5))).rows == [{"price": 2}]
+        assert "that is to come" in lagging.refused(of(before(-60)))
+        assert "shows the present only" in lagging.refused("SELECT * FROM bank.ticks FOR SYSTEM_TIME AS OF '2026-02-01'")
+
+    def test_a_mention_without_a_hint_keeps_its_bound(self, lagging):
+        sql = "SELECT max(q.n) AS shown, count(*) AS count FROM bank.ticks WITH (max_staleness = '10s') q JOIN bank.ticks USING (n)"
+        assert lagging.ask(sql, max_staleness="10s").copy == "standby1"
+        assert lagging.ask(sql, max_staleness="0s").copy == "primary"
 
     def test_a_table_hint_beats_the_header(self, lagging):
         sql = "SELECT max(q.n) AS shown, count(*) AS count FROM bank.ticks WITH (max_staleness = '10s') AS q"

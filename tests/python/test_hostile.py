@@ -255,8 +255,8 @@ OPTIONS = [
     ("SET synoptic.nope = 'x'", "INVALID_OPTION"), ("SET synoptic.pushdown = 'sometimes'", "INVALID_OPTION"),
     ("SET synoptic.max_staleness = 'soon'", "INVALID_OPTION"), ("SET synoptic.statement_timeout = '-5s'", "INVALID_OPTION"),
     ("SET synoptic.max_rows_read = 'many'", "INVALID_OPTION"), ("SET synoptic.dynamic_filters = 'perhaps'", "INVALID_OPTION"),
-    ("SET synoptic.on_unmet = 'panic'", "INVALID_OPTION"), ("SET synoptic.consistency = 'as_of'", "UNSUPPORTED"),
-    ("SET synoptic.token = 'forged'", "INVALID_OPTION"), ("SET synoptic.read_timestamp = '2026-11-23T16:00:00Z'", "UNSUPPORTED"),
+    ("SET synoptic.on_unmet = 'panic'", "INVALID_OPTION"), ("SET synoptic.consistency = 'as of'", "INVALID_OPTION"),
+    ("SET synoptic.token = 'forged'", "INVALID_OPTION"), ("SET synoptic.read_timestamp = '2026-11-23 16:00'", "INVALID_OPTION"),
     ("SHOW synoptic.nope", "INVALID_OPTION"), ("RESET synoptic.nope", "INVALID_OPTION"),
     ("SET datafusion.execution.batch_size = 0", None), ("SET datafusion.nope = 1", None),
     ("SET datafusion.catalog.default_catalog = 'x'", None), ("SET datafusion.runtime.memory_limit = '1K'", None),
@@ -265,7 +265,7 @@ OPTIONS = [
 HEADERS = [
     ("x-synoptic-nope", "x"), ("x-synoptic-pushdown", "sometimes"), ("x-synoptic-max-staleness", "soon"),
     ("x-synoptic-max-rows-read", "0"), ("x-synoptic-statement-timeout", "99999999999999999999h"), ("x-synoptic-", "x"),
-    ("x-synoptic-consistency", "as_of"), ("x-synoptic-token", "forged"), ("x-synoptic-pushdown", "a" * 4000),
+    ("x-synoptic-consistency", "as_of"), ("x-synoptic-read-timestamp", "2026-11-23T16:00:00Z"), ("x-synoptic-token", "forged"), ("x-synoptic-pushdown", "a" * 4000),
 ]
 
 DATA = [

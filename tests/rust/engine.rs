@@ -193,7 +193,10 @@ async fn session_functions_and_options_answer() {
     query(&session, "SET extra_float_digits = 3").await.expect("harmless");
     assert_eq!(session.options().max_rows_read, Some(10));
     assert_eq!(code(&session, "SET synoptic.max_rows_red = 10").await, ErrorCode::InvalidOption);
-    assert_eq!(code(&session, "SET synoptic.consistency = 'as_of'").await, ErrorCode::Unsupported);
+    assert_eq!(
+        code(&session, "SET synoptic.consistency = 'often'").await,
+        ErrorCode::InvalidOption
+    );
     assert_eq!(
         code(&session, "SET datafusion.execution.batch_size = 1").await,
         ErrorCode::InvalidOption

@@ -1,3 +1,4 @@
+mod as_of;
 mod conformance;
 mod cut;
 mod demo;

@@ -14,6 +14,19 @@ pub struct CopySet {
     pub authoritative: Arc<dyn Source>,
     /// The others, in the order of the configuration.
     pub replicas: Vec<Replica>,
+    /// Tables that keep their earlier states, by the names that the source gives them.
+    pub system_time: BTreeMap<TableName, SystemTime>,
+}
+
+/// The columns that say from when until when a row was in force, by the source's own clock:
+/// SQL:2011's system time. The first moment counts, the last does not; a row without an end is in
+/// force.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SystemTime {
+    /// The column of the first moment.
+    pub from: String,
+    /// The column of the first moment after the last.
+    pub to: String,
 }
 
 /// A copy that follows the authoritative one.
@@ -31,6 +44,6 @@ pub struct Replica {
 
 impl From<Arc<dyn Source>> for CopySet {
     fn from(authoritative: Arc<dyn Source>) -> Self {
-        Self { authoritative, replicas: Vec::new() }
+        Self { authoritative, replicas: Vec::new(), system_time: BTreeMap::new() }
     }
 }

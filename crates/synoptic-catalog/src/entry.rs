@@ -9,7 +9,7 @@ use moka::sync::Cache;
 use synoptic_source::{Result, Source, TableDef};
 use synoptic_types::{CopyKind, CopyName, TableName};
 
-use crate::copies::Replica;
+use crate::copies::{Replica, SystemTime};
 
 /// How many table descriptions are kept per source.
 pub const TABLE_CACHE_CAPACITY: u64 = 10_000;
@@ -24,6 +24,8 @@ pub struct SourceEntry {
     copy: CopyName,
     kind: CopyKind,
     names: Names,
+    /// By the source's names, as all names that come from outside.
+    system_time: Arc<BTreeMap<TableName, SystemTime>>,
     tables: Cache<TableName, Arc<TableDef>>,
     statistics: Cache<(TableName, String), Statistics>,
 }
@@ -52,26 +54,40 @@ impl Names {
 }
 
 impl SourceEntry {
-    pub(crate) fn authoritative(source: Arc<dyn Source>) -> Self {
-        Self::new(source, CopyName::primary(), CopyKind::Authoritative, Names::default())
+    pub(crate) fn authoritative(
+        source: Arc<dyn Source>,
+        system_time: Arc<BTreeMap<TableName, SystemTime>>,
+    ) -> Self {
+        let copy = (CopyName::primary(), CopyKind::Authoritative);
+        Self::new(source, copy, Names::default(), system_time)
     }
 
     /// A replica of a source whose default schema is `default_schema`.
-    pub(crate) fn replica(replica: Replica, default_schema: &str) -> Self {
+    pub(crate) fn replica(
+        replica: Replica,
+        default_schema: &str,
+        system_time: Arc<BTreeMap<TableName, SystemTime>>,
+    ) -> Self {
         let theirs = replica.source.default_schema().to_owned();
         let names = Names {
             mapped: replica.tables,
             default_schema: Some((default_schema.to_owned(), theirs)),
         };
-        Self::new(replica.source, replica.name, CopyKind::Replica, names)
+        Self::new(replica.source, (replica.name, CopyKind::Replica), names, system_time)
     }
 
-    fn new(source: Arc<dyn Source>, copy: CopyName, kind: CopyKind, names: Names) -> Self {
+    fn new(
+        source: Arc<dyn Source>,
+        (copy, kind): (CopyName, CopyKind),
+        names: Names,
+        system_time: Arc<BTreeMap<TableName, SystemTime>>,
+    ) -> Self {
         Self {
             source,
             copy,
             kind,
             names,
+            system_time,
             tables: Cache::new(TABLE_CACHE_CAPACITY),
             statistics: Cache::builder()
                 .max_capacity(TABLE_CACHE_CAPACITY)
@@ -88,6 +104,11 @@ impl SourceEntry {
     /// What the copy is to its source.
     pub fn kind(&self) -> CopyKind {
         self.kind
+    }
+
+    /// The columns by which earlier states of the table that the source calls `name` can be read.
+    pub fn system_time(&self, name: &TableName) -> Option<&SystemTime> {
+        self.system_time.get(name)
     }
 
     /// The description that is kept of a table, not confirmed by anybody now.

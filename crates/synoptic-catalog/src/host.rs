@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 use synoptic_source::Source;
-use synoptic_types::{CopyName, SourceName, Timeline};
+use synoptic_types::{CopyName, SourceName, TableName, Timeline};
 use tokio::time::Instant;
 
-use crate::copies::CopySet;
+use crate::copies::{CopySet, SystemTime};
 use crate::entry::SourceEntry;
 use crate::watch::{Watch, WatchSettings};
 
@@ -32,6 +32,7 @@ pub struct Snapshot {
 pub struct SourceCopies {
     authoritative: Arc<SourceEntry>,
     replicas: Vec<Arc<SourceEntry>>,
+    system_time: Arc<BTreeMap<TableName, SystemTime>>,
     watch: Arc<Watch>,
 }
 
@@ -39,13 +40,15 @@ impl SourceCopies {
     fn new(set: CopySet, settings: WatchSettings, timeline: Timeline) -> Self {
         let default_schema = set.authoritative.default_schema().to_owned();
         let name = set.authoritative.name().clone();
-        let authoritative = Arc::new(SourceEntry::authoritative(set.authoritative));
-        let replica = |replica| Arc::new(SourceEntry::replica(replica, &default_schema));
+        let system_time = Arc::new(set.system_time);
+        let times = || Arc::clone(&system_time);
+        let authoritative = Arc::new(SourceEntry::authoritative(set.authoritative, times()));
+        let replica = |replica| Arc::new(SourceEntry::replica(replica, &default_schema, times()));
         let replicas: Vec<_> = set.replicas.into_iter().map(replica).collect();
         let all = std::iter::once(&authoritative).chain(&replicas);
         let watched = all.map(|e| (e.copy().clone(), e.kind(), Arc::clone(e.source())));
         let watch = Watch::new(name, watched.collect(), settings, timeline);
-        Self { authoritative, replicas, watch }
+        Self { authoritative, replicas, system_time, watch }
     }
 
     /// The source's name.
@@ -81,6 +84,7 @@ impl SourceCopies {
     fn is_made_of(&self, set: &CopySet) -> bool {
         let same = |entry: &Arc<SourceEntry>, source| Arc::ptr_eq(entry.source(), source);
         same(&self.authoritative, &set.authoritative)
+            && *self.system_time == set.system_time
             && self.replicas.len() == set.replicas.len()
             && self.replicas.iter().zip(&set.replicas).all(|(e, r)| same(e, &r.source))
     }

@@ -10,7 +10,7 @@ mod entry;
 mod host;
 mod watch;
 
-pub use copies::{CopySet, Replica};
+pub use copies::{CopySet, Replica, SystemTime};
 pub use entry::{SourceEntry, TABLE_CACHE_CAPACITY};
 pub use host::{Host, Snapshot, SourceCopies};
 pub use watch::{FenceQueueFull, Watch, WatchSettings};

@@ -143,6 +143,8 @@ impl Watch {
         self.used.store(self.now().nanos(), Ordering::Relaxed);
         let mut task = self.task.lock();
         if task.as_ref().is_none_or(AbortHandle::is_finished) {
+            // What a copy said before the source was left alone says nothing of it now.
+            self.update(|facts, _| facts.forget_failures());
             let watching = keep_watching(Arc::downgrade(self), self.settings.probe_interval);
             *task = Some(tokio::spawn(watching).abort_handle());
         }

@@ -265,13 +265,18 @@ pub(crate) const KEYS: &[Key] = &[
     query_key!("wait_timeout", DURATION, "How long `on_unmet = 'wait'` waits."),
     query_key!(
         "consistency",
-        "`source` or `bounded`",
+        "`source`, `bounded` or `as_of`",
         "What the scans of a statement have in common. `source`: one snapshot per source. \
          `bounded`: all snapshots are opened before the first is read, and `max_skew` limits what \
-         lies between sources. `as_of` is not supported yet."
+         lies between sources. `as_of`: every table is read as it was at `read_timestamp`."
     ),
     query_key!("max_skew", DURATION, "The largest skew over all sources, with `consistency`."),
-    query_key!("read_timestamp", "`''`", "Not supported yet: statements read the present state."),
+    query_key!(
+        "read_timestamp",
+        "a time with offset, as `2026-11-23T16:00:00Z`",
+        "The moment to read at, with `consistency = 'as_of'`. Every table must be named in its \
+         source's `system_time`."
+    ),
     query_key!(
         "token",
         "`''`",
@@ -493,8 +498,6 @@ fn option_message(error: &OptionError) -> String {
         OptionError::Value { value, expected, .. } => {
             format!("'{value}' does not fit: {expected}")
         }
-        OptionError::NotYet { value, instead, .. } => {
-            format!("'{value}' is not supported yet: {instead}")
-        }
+        OptionError::Alone(message) => (*message).to_owned(),
     }
 }

@@ -34,6 +34,7 @@ own: see the `README.md` of its folder under `crates/synoptic-connectors/src/`.
 |---|---|---|---|
 | `connector` | a connector's name | required | Which backend reads the source. |
 | `replicas` | a list of tables | none | Other places where the source's data can be read. |
+| `system_time` | `\"TABLE\" = [\"FROM\", \"TO\"]` pairs | none | Tables that keep their earlier states, for `FOR SYSTEM_TIME AS OF`: a row was in force from the moment in the first column until before that in the second, or is still when that is NULL. The columns are timestamps or dates, in UTC when they have no zone, and the moments are the source's own. |
 
 ## `[[sources.NAME.replicas]]`
 

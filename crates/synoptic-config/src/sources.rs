@@ -26,6 +26,9 @@ pub struct SourceConfig {
     pub options: Map<String, Json>,
     /// `[[sources.NAME.replicas]]`, in their order.
     pub replicas: Vec<ReplicaConfig>,
+    /// `[sources.NAME.system_time]`: tables that keep their earlier states, and the columns that
+    /// say from when until when a row was in force.
+    pub system_time: BTreeMap<TableText, [String; 2]>,
 }
 
 /// `[[sources.NAME.replicas]]`: another place where the source can be read. `Debug` shows no
@@ -58,6 +61,7 @@ impl fmt::Debug for SourceConfig {
             .field("connector", &self.connector)
             .field("options", &self.options.keys().collect::<Vec<_>>())
             .field("replicas", &self.replicas)
+            .field("system_time", &self.system_time.keys().collect::<Vec<_>>())
             .finish()
     }
 }
@@ -150,10 +154,12 @@ fn check_source(
         None => Vec::new(),
         Some(entry) => check_replicas(&key, entry, &connector, connectors, problems)?,
     };
+    let system_time = check_system_time(table.get("system_time"), &key)?;
     let mut options = document::to_json(table);
-    options.remove("connector");
-    options.remove("replicas");
-    Ok(SourceConfig { name: SourceName::new(name), connector, options, replicas })
+    for ours in ["connector", "replicas", "system_time"] {
+        options.remove(ours);
+    }
+    Ok(SourceConfig { name: SourceName::new(name), connector, options, replicas, system_time })
 }
 
 /// What `connector` says, when it is there.
@@ -255,6 +261,49 @@ fn check_replica(
     Ok(ReplicaConfig { name: CopyName::new(text.text.as_str()), connector, options, tables })
 }
 
+fn check_system_time(
+    entry: Option<&Entry>,
+    key: &str,
+) -> Result<BTreeMap<TableText, [String; 2]>, Mistake> {
+    let Some(entry) = entry else { return Ok(BTreeMap::new()) };
+    let key = format!("{key}.system_time");
+    let Value::Table(tables) = &entry.value else {
+        let message = format!("key '{key}' takes a table, not {}", entry.value.kind());
+        return Err((entry.line, message));
+    };
+    let columns = |(name, entry): (&String, &Entry)| {
+        let place = format!("{key}.{}", join(&[name]));
+        let table = TableText::read(name).ok_or_else(|| not_a_table(&place, name, entry.line))?;
+        let texts = match &entry.value {
+            Value::Array(columns) => columns.iter().map(|column| match column.value.to_json() {
+                Json::String(text) if !text.is_empty() => Some(text),
+                _ => None,
+            }),
+            _ => return Err((entry.line, two_columns(&place))),
+        };
+        match texts.collect::<Option<Vec<_>>>().map(<[String; 2]>::try_from) {
+            Some(Ok(columns)) => Ok((table, columns)),
+            _ => Err((entry.line, two_columns(&place))),
+        }
+    };
+    tables.iter().map(columns).collect()
+}
+
+fn two_columns(key: &str) -> String {
+    format!(
+        "key '{key}' takes the names of two columns, of the moment from which a row is in force \
+         and of that from which it is not any more: ['sys_from', 'sys_to']"
+    )
+}
+
+fn not_a_table(key: &str, text: &str, line: usize) -> Mistake {
+    let message = format!(
+        "key '{key}': '{text}' is not the name of a table: write 'table' or 'schema.table', with \
+         names that have dots in double quotes"
+    );
+    (line, message)
+}
+
 /// Texts say how a table is called; what is a table itself is the connector's own.
 type Tables = (BTreeMap<TableText, TableText>, Map<String, Json>);
 
@@ -267,13 +316,7 @@ fn check_tables(entry: Option<&Entry>, key: &str) -> Result<Tables, Mistake> {
     let (mut mapped, mut declared) = Tables::default();
     for (ours, entry) in tables {
         let place = format!("{key}.tables.{}", join(&[ours]));
-        let wrong = |text: &str| {
-            let message = format!(
-                "key '{place}': '{text}' is not the name of a table: write 'table' or \
-                 'schema.table', with names that have dots in double quotes"
-            );
-            (entry.line, message)
-        };
+        let wrong = |text: &str| not_a_table(&place, text, entry.line);
         match &entry.value {
             Value::Scalar(theirs) if matches!(entry.value.to_json(), Json::String(_)) => {
                 let from = TableText::read(ours).ok_or_else(|| wrong(ours))?;

@@ -116,7 +116,7 @@ fn values_that_do_not_fit_name_the_key_and_what_it_takes() {
     refused(
         "server.drain_timeout = 30\nserver.memory_limit = '1KiB'\nserver.batch_size = 0\n\
          server.insecure = 'yes'\nserver.listen = 5\nserver.http = []\nquery.on_unmet = 'panic'\n\
-         query.consistency = 'as_of'\nclock.source = 'kernal'\nsources = 3\n",
+         query.consistency = 'often'\nclock.source = 'kernal'\nsources = 3\n",
         &[
             "conf/s.toml:1: key 'server.drain_timeout': '30' is not a duration: write for example \
              '250ms', '5s', '2m' or '1h'",
@@ -128,8 +128,8 @@ fn values_that_do_not_fit_name_the_key_and_what_it_takes() {
             "conf/s.toml:6: key 'server.http': it takes 'HOST:PORT', not a list",
             "conf/s.toml:7: key 'query.on_unmet': 'panic' does not fit: one of 'error', 'wait', \
              'stale'",
-            "conf/s.toml:8: key 'query.consistency': 'as_of' is not supported yet: no source can \
-             show an earlier state; 'bounded' limits the skew",
+            "conf/s.toml:8: key 'query.consistency': 'often' does not fit: one of 'source', \
+             'bounded', 'as_of'",
             "conf/s.toml:9: key 'clock.source': 'kernal' is not a clock source; did you mean \
              'kernel'?",
             "conf/s.toml:10: key 'sources' takes a table, not a number",

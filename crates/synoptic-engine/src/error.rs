@@ -43,11 +43,7 @@ impl std::error::Error for Error {}
 
 impl From<OptionError> for Error {
     fn from(error: OptionError) -> Self {
-        let code = match error {
-            OptionError::NotYet { .. } => ErrorCode::Unsupported,
-            OptionError::Unknown { .. } | OptionError::Value { .. } => ErrorCode::InvalidOption,
-        };
-        Self::new(code, error.to_string())
+        Self::new(ErrorCode::InvalidOption, error.to_string())
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use synoptic_catalog::SourceEntry;
 use synoptic_freshness::Token;
@@ -22,6 +22,8 @@ pub(crate) struct Scope {
     pub(crate) statement: Arc<Statement>,
     pub(crate) pushdown: Pushdown,
     pub(crate) dynamic_filters: bool,
+    /// The moment at which every table is read that does not say another; `None` for the present.
+    pub(crate) read_at: Option<DateTime<Utc>>,
     max_rows_read: Option<u64>,
     /// Which copies are read; `None` in a session of somebody else's.
     chosen: Option<Arc<Chosen>>,
@@ -86,6 +88,8 @@ impl Scope {
             statement,
             pushdown: options.pushdown,
             dynamic_filters: options.dynamic_filters && options.pushdown == Pushdown::Auto,
+            // Half an answer is refused where the sources are chosen.
+            read_at: options.read_at().ok().flatten(),
             max_rows_read: options.max_rows_read,
             chosen: None,
             snapshots: Mutex::default(),
@@ -104,6 +108,7 @@ impl Scope {
             statement: Arc::clone(&self.statement),
             pushdown: self.pushdown,
             dynamic_filters: self.dynamic_filters,
+            read_at: self.read_at,
             max_rows_read: self.max_rows_read,
             chosen: Some(chosen),
             snapshots: Mutex::default(),

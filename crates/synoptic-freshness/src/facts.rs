@@ -222,6 +222,13 @@ impl SourceFacts {
         }
     }
 
+    /// Nobody has asked the copies for a while: what did not answer then may be tried again.
+    pub fn forget_failures(&mut self) {
+        for copy in self.copies.iter_mut().filter(|copy| copy.is_down()) {
+            copy.health = Health::default();
+        }
+    }
+
     /// Since when a copy is proved to be complete, whatever anybody asks for: for a replica the
     /// stamp of the newest head that it has reached, for the authoritative copy that of the newest
     /// answer.

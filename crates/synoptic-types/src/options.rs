@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use thiserror::Error;
 
 use crate::quantity::{format_duration, parse_duration};
@@ -53,6 +54,8 @@ pub struct QueryOptions {
     pub consistency: Consistency,
     /// Largest skew over all sources.
     pub max_skew: Duration,
+    /// The moment to read at, with [`Consistency::AsOf`].
+    pub read_timestamp: Option<DateTime<Utc>>,
     /// What the answer must include, as the client brought it; decoded by whoever has the key.
     pub token: Option<String>,
     /// How much work the sources are given.
@@ -73,6 +76,7 @@ impl Default for QueryOptions {
             wait_timeout: Duration::from_secs(1),
             consistency: Consistency::default(),
             max_skew: Duration::from_secs(1),
+            read_timestamp: None,
             token: None,
             pushdown: Pushdown::default(),
             dynamic_filters: true,
@@ -101,16 +105,9 @@ pub enum OptionError {
         /// What it takes.
         expected: String,
     },
-    /// The option exists and the value is valid, but this version cannot honour it.
-    #[error("option '{name}' = '{value}' is not supported yet: {instead}")]
-    NotYet {
-        /// The option.
-        name: &'static str,
-        /// The value as given.
-        value: String,
-        /// What to do instead.
-        instead: &'static str,
-    },
+    /// Two options that go together, of which one is missing.
+    #[error("{0}")]
+    Alone(&'static str),
 }
 
 impl QueryOptions {
@@ -144,7 +141,6 @@ impl QueryOptions {
                 expected: e.to_string(),
             })
         };
-        let not_yet = |instead| Err(OptionError::NotYet { name, value: value.to_owned(), instead });
         match name {
             "max_staleness" => self.max_staleness = duration()?,
             "on_unmet" => {
@@ -160,7 +156,7 @@ impl QueryOptions {
             }
             "wait_timeout" => self.wait_timeout = duration()?,
             "consistency" => {
-                let consistency = choice(
+                self.consistency = choice(
                     name,
                     value,
                     &[
@@ -169,16 +165,17 @@ impl QueryOptions {
                         ("as_of", Consistency::AsOf),
                     ],
                 )?;
-                if consistency == Consistency::AsOf {
-                    return not_yet(
-                        "no source can show an earlier state; 'bounded' limits the skew",
-                    );
-                }
-                self.consistency = consistency;
             }
             "max_skew" => self.max_skew = duration()?,
-            "read_timestamp" if value.is_empty() => {}
-            "read_timestamp" => return not_yet("statements read the present state"),
+            "read_timestamp" if value.is_empty() => self.read_timestamp = None,
+            "read_timestamp" => {
+                let time = DateTime::parse_from_rfc3339(value).map_err(|_| OptionError::Value {
+                    name,
+                    value: value.to_owned(),
+                    expected: "a time with its offset, as '2026-11-23T16:00:00Z'".to_owned(),
+                })?;
+                self.read_timestamp = Some(time.to_utc());
+            }
             "token" => self.token = (!value.is_empty()).then(|| value.to_owned()),
             "pushdown" => {
                 self.pushdown =
@@ -206,6 +203,25 @@ impl QueryOptions {
             _ => return Err(OptionError::Unknown { name: name.to_owned() }),
         }
         Ok(())
+    }
+
+    /// The moment that every table is to be read at; `None` for the present.
+    ///
+    /// # Errors
+    /// When only one of `consistency = 'as_of'` and `read_timestamp` is set.
+    pub fn read_at(&self) -> Result<Option<DateTime<Utc>>, OptionError> {
+        match (self.consistency, self.read_timestamp) {
+            (Consistency::AsOf, Some(time)) => Ok(Some(time)),
+            (Consistency::AsOf, None) => Err(OptionError::Alone(
+                "consistency = 'as_of' needs a moment: SET synoptic.read_timestamp = \
+                 '2026-11-23T16:00:00Z'",
+            )),
+            (_, Some(_)) => Err(OptionError::Alone(
+                "read_timestamp counts with consistency = 'as_of' only: SET \
+                 synoptic.consistency = 'as_of', or RESET synoptic.read_timestamp",
+            )),
+            (_, None) => Ok(None),
+        }
     }
 
     /// Puts `name` back to what it is in `defaults`.
@@ -237,6 +253,10 @@ impl QueryOptions {
                 Consistency::AsOf => "as_of".to_owned(),
             },
             "max_skew" => format_duration(self.max_skew),
+            "read_timestamp" => {
+                let text = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+                self.read_timestamp.map(text).unwrap_or_default()
+            }
             "token" => self.token.clone().unwrap_or_default(),
             "pushdown" => match self.pushdown {
                 Pushdown::Auto => "auto".to_owned(),
@@ -282,8 +302,9 @@ mod tests {
             ("max_staleness", "250ms"),
             ("on_unmet", "stale"),
             ("wait_timeout", "2m"),
-            ("consistency", "bounded"),
+            ("consistency", "as_of"),
             ("max_skew", "5s"),
+            ("read_timestamp", "2026-11-23T16:00:00.500Z"),
             ("token", "abc"),
             ("pushdown", "none"),
             ("dynamic_filters", "off"),
@@ -300,13 +321,26 @@ mod tests {
     }
 
     #[test]
+    fn a_moment_to_read_at_needs_both_options() {
+        let mut options = QueryOptions::default();
+        assert_eq!(options.read_at(), Ok(None));
+        options.set("read_timestamp", "2026-11-23T17:00:00+01:00").expect("a time");
+        assert!(options.read_at().is_err());
+        options.set("consistency", "as_of").expect("a word");
+        assert_eq!(options.get("read_timestamp").as_deref(), Ok("2026-11-23T16:00:00Z"));
+        assert_eq!(options.read_at(), Ok(options.read_timestamp));
+        options.set("read_timestamp", "").expect("nothing");
+        assert!(options.read_at().is_err());
+    }
+
+    #[test]
     fn a_refused_value_changes_nothing_and_says_what_is_taken() {
         let mut options = QueryOptions::default();
         for (name, value, hint) in [
             ("max-staleness", "soon", "'250ms'"),
             ("on_unmet", "panic", "'stale'"),
-            ("consistency", "as_of", "not supported yet"),
-            ("read_timestamp", "2026-11-23T16:00:00Z", "not supported yet"),
+            ("consistency", "sometimes", "'as_of'"),
+            ("read_timestamp", "2026-11-23 16:00:00", "with its offset"),
             ("max_rows_read", "-1", "above 0"),
             ("max_stalenes", "1s", "max_staleness"),
         ] {

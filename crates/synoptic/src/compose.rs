@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use synoptic_catalog::{CopySet, Host, Replica, WatchSettings};
+use synoptic_catalog::{CopySet, Host, Replica, SystemTime, WatchSettings};
 use synoptic_config::{
     ClockConfig, Config, ConfigError, ConfigErrors, FreshnessConfig, ReplicaConfig, ServerConfig,
     SourceConfig, TableText,
@@ -153,7 +153,14 @@ fn open_copies(
         }
     }
     let whole = replicas.len() == declared.replicas.len();
-    authoritative.ok().filter(|_| whole).map(|authoritative| CopySet { authoritative, replicas })
+    let authoritative = authoritative.ok().filter(|_| whole)?;
+    let schema = authoritative.default_schema();
+    let system_time = declared.system_time.iter().map(|(table, [from, to])| {
+        let table = TableName::new(table.schema.as_deref().unwrap_or(schema), table.name.as_str());
+        (table, SystemTime { from: from.clone(), to: to.clone() })
+    });
+    let system_time = system_time.collect();
+    Some(CopySet { authoritative, replicas, system_time })
 }
 
 fn replica_options(

@@ -1,5 +1,6 @@
 //! The sources as DataFusion sees them: catalogs, schemas, one table provider for all.
 
+mod as_of;
 mod clock;
 mod copies;
 mod information_schema;

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
-use datafusion::common::{DataFusionError, Result};
+use datafusion::common::{DataFusionError, Result, TableReference};
 use synoptic_catalog::SourceEntry;
 use synoptic_types::TableName;
 
 use crate::error::Error;
+use crate::sql::version;
 
+use super::as_of::AsOfTable;
 use super::table::{ScopeOf, SourceTable};
 
 /// A schema of a source. Tables are looked up when they are named: a listing is not needed to run
@@ -31,15 +33,28 @@ impl SchemaProvider for SourceSchema {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        let whole = name;
+        let (name, asked) = match version(name) {
+            Some((name, moment)) => (name, Some(moment)),
+            None => (name, None),
+        };
         let table = TableName::new(Arc::clone(&self.schema), name);
         match self.entry.table(&table).await.map_err(|e| Error::from(e.in_table(&table)))? {
             Some(described) => {
                 let scope = self.scope.clone();
-                let table = SourceTable::new(Arc::clone(&self.entry), described, scope).await;
-                Ok(Some(Arc::new(table)))
+                let read_at = asked.or_else(|| match &scope {
+                    ScopeOf::Statement(scope) => scope.read_at,
+                    ScopeOf::Session(_) => None,
+                });
+                let source = SourceTable::new(Arc::clone(&self.entry), described, scope).await;
+                let Some(moment) = read_at else { return Ok(Some(Arc::new(source))) };
+                let catalog = self.entry.source().name().as_str();
+                let reference = TableReference::full(catalog, &*self.schema, name);
+                let columns = self.entry.system_time(&table);
+                Ok(Some(Arc::new(AsOfTable::new(source, reference, columns, moment)?)))
             }
             None => match &self.otherwise {
-                Some(schema) => schema.table(name).await,
+                Some(schema) => schema.table(whole).await,
                 None => Ok(None),
             },
         }

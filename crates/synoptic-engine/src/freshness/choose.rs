@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use futures::future::{join_all, try_join_all};
 use synoptic_freshness::{Action, Choice, Decision, Demand, Facts, Token, choose};
-use synoptic_types::{CopyKind, CopyName, ErrorCode, Moment, QueryOptions, SourceName, TableName};
+use synoptic_types::{
+    Consistency, CopyKind, CopyName, ErrorCode, Moment, QueryOptions, SourceName, TableName,
+};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -25,6 +27,11 @@ pub(crate) async fn choose_copies(
 ) -> Result<Chosen> {
     let began = engine.now();
     let mut demand = Demand::new(arrival, options, engine.config().freshness);
+    if demand.consistency == Consistency::AsOf {
+        // No copy travels in time: the tables keep their earlier states themselves, and what is
+        // read of each source is one snapshot that is late enough.
+        demand.consistency = Consistency::Source;
+    }
     if let Some(text) = &options.token {
         let token = Token::decode(text, engine.token_key())
             .map_err(|e| Error::new(e.code(), format!("synoptic.token: {e}")))?;

@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use datafusion::common::TableReference;
 use synoptic_catalog::{Snapshot, SourceCopies};
 use synoptic_freshness::SourceDemand;
 use synoptic_types::{CopyName, ErrorCode, QueryOptions, SourceName, TableName};
 
+use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::sql::TableHint;
+use crate::sql::{TableHint, version};
 
 /// What a statement wants of its sources.
 #[derive(Debug, Clone)]
@@ -38,8 +41,10 @@ impl Wanted {
     /// `schema`.
     ///
     /// # Errors
-    /// When a hint is on something that is no source's table, or names a copy that is not there.
+    /// When a hint or a moment is on something that is no source's table, a hint names a copy that
+    /// is not there, or a moment has not come yet.
     pub(crate) async fn of(
+        engine: &Engine,
         tables: &[TableReference],
         hints: &[TableHint],
         options: &QueryOptions,
@@ -48,19 +53,30 @@ impl Wanted {
     ) -> Result<Self> {
         let mut wanted = Self { sources: BTreeMap::new() };
         for table in tables {
-            let Some(meant) = meant(table, sources, catalog, schema).await else { continue };
+            let (plain, moment) = plain(table);
+            let Some(meant) = meant(&plain, sources, catalog, schema).await else {
+                if moment.is_some() {
+                    return Err(not_of_a_source("FOR SYSTEM_TIME AS OF", &plain));
+                }
+                continue;
+            };
             // Every mention of the table that has a hint counts with its hint, and every other
-            // one with the statement's options; an unhinted mention cannot be told from a hinted
-            // one here, so a table that has a hint anywhere has it everywhere.
+            // one with the statement's options.
             let hinted: Vec<_> = hints.iter().filter(|hint| hint.table == *table).collect();
             let name = meant.copies.name().clone();
-            let demands = match hinted.as_slice() {
+            let mut demands = match hinted.as_slice() {
                 [] => vec![SourceDemand::new(name.clone(), options)],
                 hints => hints
                     .iter()
                     .map(|hint| demand(hint, options, meant.copies))
                     .collect::<Result<_>>()?,
             };
+            if let Some(moment) = moment.or(options.read_at()?) {
+                let complete = complete_since(engine, moment)?;
+                for demand in &mut demands {
+                    demand.max_staleness = demand.max_staleness.min(complete);
+                }
+            }
             let source = wanted.sources.entry(name).or_insert_with(|| WantedSource {
                 copies: Arc::clone(meant.copies),
                 tables: Vec::new(),
@@ -69,24 +85,64 @@ impl Wanted {
             source.tables.push(meant.table);
             source.demands.extend(demands);
         }
-        for hint in hints {
+        for hint in hints.iter().filter(|hint| !hint.options.is_empty()) {
             let used = match tables.iter().find(|table| **table == hint.table) {
-                Some(table) => meant(table, sources, catalog, schema).await.is_some(),
+                Some(table) => meant(&plain(table).0, sources, catalog, schema).await.is_some(),
                 None => false,
             };
             if !used {
-                return Err(Error::new(
-                    ErrorCode::Unsupported,
-                    format!(
-                        "a table hint on '{}', which is not a table of a source; options of the \
-                         whole statement are set with SET synoptic.NAME",
-                        hint.table
-                    ),
-                ));
+                return Err(not_of_a_source("a table hint", &plain(&hint.table).0));
             }
         }
         Ok(wanted)
     }
+}
+
+fn not_of_a_source(what: &str, table: &TableReference) -> Error {
+    Error::new(
+        ErrorCode::Unsupported,
+        format!(
+            "{what} on '{table}', which is not a table of a source; options of the whole statement \
+             are set with SET synoptic.NAME"
+        ),
+    )
+}
+
+/// A name without the moment that it may carry, and the moment.
+fn plain(table: &TableReference) -> (TableReference, Option<DateTime<Utc>>) {
+    let Some((name, moment)) = version(table.table()) else { return (table.clone(), None) };
+    let plain = match table {
+        TableReference::Bare { .. } => TableReference::bare(name),
+        TableReference::Partial { schema, .. } => TableReference::partial(Arc::clone(schema), name),
+        TableReference::Full { catalog, schema, .. } => {
+            TableReference::full(Arc::clone(catalog), Arc::clone(schema), name)
+        }
+    };
+    (plain, Some(moment))
+}
+
+/// How stale a copy may be that holds all that was there at `moment`, by our own clock; nothing is
+/// stale enough to be sure when that has no bound.
+///
+/// # Errors
+/// When the moment has not come yet: what will have been in force then nobody knows.
+fn complete_since(engine: &Engine, moment: DateTime<Utc>) -> Result<Duration> {
+    let now = engine.clock().now();
+    let nanos = |time: DateTime<Utc>| {
+        i128::from(time.timestamp()) * 1_000_000_000 + i128::from(time.timestamp_subsec_nanos())
+    };
+    let (earliest, latest) = match engine.wall_time() {
+        Ok(reading) => (Some(i128::from(reading.wall.earliest)), i128::from(reading.wall.latest)),
+        Err(_) => (None, nanos(now)),
+    };
+    if nanos(moment) > latest {
+        return Err(Error::new(
+            ErrorCode::InvalidOption,
+            format!("a table cannot be read as of {moment}: that is to come, now is {now}"),
+        ));
+    }
+    let since = earliest.map_or(0, |earliest| (earliest - nanos(moment)).max(0));
+    Ok(Duration::from_nanos(u64::try_from(since).unwrap_or(u64::MAX)))
 }
 
 fn demand(

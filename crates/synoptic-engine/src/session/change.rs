@@ -33,6 +33,7 @@ impl Session {
         scope: &Arc<Scope>,
         (session, sources): (&State, &Arc<Snapshot>),
     ) -> Result<Planned> {
+        of_the_present(options)?;
         let state = self.authoritative(session, sources, scope, options);
         let (plan, _) = logical_plan(&state, change.query.statement.clone()).await?;
         let parameters = parameters(&plan)?;
@@ -63,6 +64,7 @@ impl Session {
     ) -> Result<Description> {
         let session = self.state.lock().clone();
         let sources = self.engine().host().snapshot();
+        of_the_present(options)?;
         let state = self.authoritative(&session, &sources, scope, options);
         let (plan, _) = logical_plan(&state, change.query.statement.clone()).await?;
         let parameters = parameters(&plan)?;
@@ -107,4 +109,16 @@ fn simplified(
         Arc::new(SimplifyExpressions::new()),
     ]);
     Ok(rules.optimize(plan, &config, |_, _| {})?)
+}
+
+/// What was cannot be changed.
+fn of_the_present(options: &QueryOptions) -> Result<()> {
+    match options.read_at()? {
+        None => Ok(()),
+        Some(_) => Err(Error::new(
+            ErrorCode::Unsupported,
+            "UPDATE and DELETE with consistency = 'as_of': what was cannot be changed; RESET \
+             synoptic.consistency first",
+        )),
+    }
 }

@@ -35,7 +35,7 @@ use crate::freshness::{MAX_ATTEMPTS, Wanted, ask_again, choose_copies};
 use crate::join_order::joins_ordered;
 use crate::query::{Description, PlannedQuery, QueryRecord, Request, Work, with_deep_stack};
 use crate::scope::Scope;
-use crate::sql::{Command, Parsed, Query, Shown, Write, named_apart, parse, shown_name};
+use crate::sql::{Command, Parsed, Query, Shown, Write, named_apart, parse, shown_name, version};
 use crate::write::{Target, count_schema, exact_constant, exact_value};
 
 use super::overflow::checked;
@@ -163,8 +163,15 @@ impl Session {
         let kept = key.as_ref().and_then(|key| plans.find(key));
         if let Some(kept) = kept {
             let names = (session.catalog.as_str(), session.schema.as_str());
-            let wanted =
-                Wanted::of(kept.references(), kept.hints(), options, &sources, names).await?;
+            let wanted = Wanted::of(
+                self.engine(),
+                kept.references(),
+                kept.hints(),
+                options,
+                &sources,
+                names,
+            )
+            .await?;
             let asked = Asked { wanted: &wanted, options, sources: &sources };
             let reviving = |catalogs: StatementCatalogs| {
                 let kept = Arc::clone(&kept);
@@ -250,7 +257,7 @@ impl Session {
     ) -> Result<Wanted> {
         let tables = self.engine().base().resolve_table_references(&query.statement)?;
         let names = (session.catalog.as_str(), session.schema.as_str());
-        Wanted::of(&tables, &query.hints, options, sources, names).await
+        Wanted::of(self.engine(), &tables, &query.hints, options, sources, names).await
     }
 
     /// The table an INSERT writes to, at the source's authoritative copy.
@@ -262,6 +269,14 @@ impl Session {
         options: &QueryOptions,
     ) -> Result<Target> {
         let nobody = Statement { query_id: new_id(), deadline: None };
+        if version(write.target.table()).is_some() {
+            return Err(Error::new(
+                ErrorCode::Unsupported,
+                "INSERT into a table FOR SYSTEM_TIME AS OF: what was cannot be changed",
+            ));
+        }
+        // Only what is read can be of the past.
+        let options = &QueryOptions { read_timestamp: None, ..options.clone() };
         let catalogs = StatementCatalogs {
             engine: Arc::clone(self.engine()),
             sources: Arc::clone(sources),

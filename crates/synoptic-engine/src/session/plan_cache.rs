@@ -72,7 +72,9 @@ impl Key {
         options: &QueryOptions,
         sources: &Snapshot,
     ) -> Option<Self> {
-        (sql.len() <= MAX_SQL).then(|| Self {
+        // A plan is of the moment that its tables are read at.
+        let now = options.read_timestamp.is_none();
+        (now && sql.len() <= MAX_SQL).then(|| Self {
             version: sources.version(),
             sql: sql.to_owned(),
             catalog: session.catalog.clone(),

@@ -15,6 +15,7 @@ use synoptic_types::ErrorCode;
 use crate::error::{Error, Result};
 
 use super::refuse::named;
+use super::versions::version;
 use super::write::{RETURNING, column, when};
 use super::{Query, honoured};
 
@@ -54,9 +55,14 @@ pub(super) fn take(statement: &Statement, explain: bool) -> Result<Option<Change
     };
     let TableWithJoins { relation, joins } = table;
     when(!joins.is_empty(), "a join in UPDATE or DELETE")?;
-    let TableFactor::Table { .. } = relation else {
+    let TableFactor::Table { name, .. } = relation else {
         return Err(named("UPDATE or DELETE of something other than a table"));
     };
+    let last = name.0.last().and_then(|part| part.as_ident());
+    when(
+        last.is_some_and(|name| version(&name.value).is_some()),
+        "UPDATE or DELETE of a table FOR SYSTEM_TIME AS OF",
+    )?;
     let query = query(table.clone(), selection.cloned(), values)?;
     when(!query.hints.is_empty(), "WITH (…) on the table of UPDATE or DELETE")?;
     Ok(Some(Change { columns, query, explain }))

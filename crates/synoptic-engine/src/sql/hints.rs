@@ -1,5 +1,6 @@
 //! Options of one table: `FROM market.quotes WITH (max_staleness = '500ms') AS q`.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use datafusion::common::TableReference;
@@ -23,7 +24,7 @@ const NAMES: [&str; 4] = ["max_staleness", "on_unmet", "wait_timeout", "copy"];
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TableHint {
     pub(crate) table: TableReference,
-    /// Options by name, `copy` among them.
+    /// Options by name, `copy` among them; none where another mention of the table has some.
     pub(crate) options: Vec<(String, String)>,
 }
 
@@ -59,12 +60,12 @@ pub(super) fn behind_aliases(sql: &str) -> Result<String> {
     Ok(moved)
 }
 
-fn contains_word(sql: &str, word: &str) -> bool {
+pub(super) fn contains_word(sql: &str, word: &str) -> bool {
     sql.as_bytes().windows(word.len()).any(|bytes| bytes.eq_ignore_ascii_case(word.as_bytes()))
 }
 
 /// `WITH ( name =` with a name of ours begins a hint; where its parenthesis has been closed.
-fn end_of_hint(tokens: &[&TokenWithSpan], at: usize) -> Option<usize> {
+pub(super) fn end_of_hint(tokens: &[&TokenWithSpan], at: usize) -> Option<usize> {
     let token = |n: usize| tokens.get(n).map(|t| &t.token);
     let with = matches!(token(at)?, Token::Word(word) if word.keyword == Keyword::WITH);
     let Token::Word(name) = token(at + 2)? else { return None };
@@ -88,7 +89,7 @@ fn closed(tokens: &[&TokenWithSpan], open: usize) -> usize {
 }
 
 /// Behind `[AS] alias [(column, …)]`, or `at` when there is no alias.
-fn end_of_alias(tokens: &[&TokenWithSpan], at: usize) -> usize {
+pub(super) fn end_of_alias(tokens: &[&TokenWithSpan], at: usize) -> usize {
     let word = |n: usize| match tokens.get(n).map(|t| &t.token) {
         Some(Token::Word(word)) => Some(word),
         _ => None,
@@ -107,16 +108,20 @@ fn end_of_alias(tokens: &[&TokenWithSpan], at: usize) -> usize {
     }
 }
 
-/// Takes the hints off the tables of a statement.
+/// Takes the hints off the tables of a statement. A table that has one where it is named once is in
+/// the list with every mention: one without a hint asks for what the statement asks for.
 ///
 /// # Errors
 /// When a hint is none of ours or does not take its value.
 pub(super) fn take(statement: &mut Statement) -> Result<Vec<TableHint>> {
     let mut taking = Taking(Vec::new());
-    match statement.visit(&mut taking) {
-        ControlFlow::Continue(()) => Ok(taking.0),
-        ControlFlow::Break(error) => Err(error),
+    if let ControlFlow::Break(error) = statement.visit(&mut taking) {
+        return Err(error);
     }
+    let hinted = taking.0.iter().filter(|hint| !hint.options.is_empty());
+    let hinted: HashSet<_> = hinted.map(|hint| hint.table.clone()).collect();
+    taking.0.retain(|hint| hinted.contains(&hint.table));
+    Ok(taking.0)
 }
 
 struct Taking(Vec<TableHint>);
@@ -125,13 +130,13 @@ impl VisitorMut for Taking {
     type Break = Error;
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {
-        if let TableFactor::Table { name, with_hints, .. } = factor
-            && !with_hints.is_empty()
-        {
+        if let TableFactor::Table { name, with_hints, args: None, .. } = factor {
             let options = with_hints.iter().map(option).collect::<Result<Vec<_>>>();
             let table = object_name_to_table_reference(name.clone(), true).map_err(Error::from);
             match (table, options) {
                 (Ok(table), Ok(options)) => self.0.push(TableHint { table, options }),
+                // The planner says what is wrong with a name.
+                (Err(_), _) if with_hints.is_empty() => {}
                 (Err(error), _) | (_, Err(error)) => return ControlFlow::Break(error),
             }
             with_hints.clear();

@@ -11,6 +11,7 @@ mod refuse;
 mod rewrite;
 mod size;
 mod unique;
+mod versions;
 mod write;
 
 use datafusion::sql::parser::{DFParserBuilder, Statement as DFStatement};
@@ -25,6 +26,7 @@ pub(crate) use command::{Command, Shown};
 pub(crate) use hints::TableHint;
 pub(crate) use placeholders::number_placeholders;
 pub(crate) use unique::{named_apart, shown_name};
+pub(crate) use versions::version;
 pub(crate) use write::Write;
 
 /// Deepest nesting the parser follows.
@@ -53,8 +55,9 @@ pub(crate) struct Query {
 /// Parses exactly one statement and refuses what is not honoured.
 pub(crate) fn parse(sql: &str) -> Result<Parsed> {
     size::check(sql)?;
-    let numbered = hints::behind_aliases(&number_placeholders(sql)?)?;
-    let mut statements = DFParserBuilder::new(numbered.as_str())
+    let text = versions::in_names(&number_placeholders(sql)?)?;
+    let text = hints::behind_aliases(&text)?;
+    let mut statements = DFParserBuilder::new(text.as_str())
         .with_dialect(&GenericDialect)
         .with_recursion_limit(RECURSION_LIMIT)
         .build()?

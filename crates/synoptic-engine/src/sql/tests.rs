@@ -26,7 +26,11 @@ fn question_marks_are_numbered_outside_of_strings_and_comments() {
 #[test]
 fn what_is_not_honoured_is_refused() {
     for sql in [
-        "SELECT * FROM t FOR SYSTEM_TIME AS OF TIMESTAMP '2026-01-01'",
+        "SELECT * FROM t FOR SYSTEM_TIME AS OF now() - INTERVAL '1 hour'",
+        "SELECT * FROM t FOR SYSTEM_TIME AS OF TIMESTAMP 'yesterday'",
+        "SELECT * FROM t FOR SYSTEM_TIME BETWEEN '2026-01-01' AND '2026-01-02'",
+        "SELECT * FROM (SELECT 1) FOR SYSTEM_TIME AS OF '2026-01-01'",
+        "UPDATE t FOR SYSTEM_TIME AS OF '2026-01-01' SET a = 1",
         "SELECT * FROM t WITH (NOLOCK)",
         "SELECT * FROM t WITH (max_staleness = 5)",
         "SELECT * FROM t WITH (pushdown = 'none')",
@@ -139,4 +143,46 @@ fn commands_are_recognised() {
         assert_eq!(command(sql), Command::Nothing);
     }
     assert_eq!(command("CALL system.cancel('abc')"), Command::Cancel { query_id: "abc".into() });
+}
+
+#[test]
+fn a_moment_goes_into_the_name_of_its_table() {
+    for (sql, expected) in [
+        (
+            "SELECT * FROM s.T FOR SYSTEM_TIME AS OF TIMESTAMP '2026-01-02T03:04:05+01:00'",
+            "SELECT * FROM s.\"t FOR SYSTEM_TIME AS OF 2026-01-02T02:04:05Z\" AS \"t\" ",
+        ),
+        (
+            "SELECT q.a FROM \"A\"\"b\" for system_time as of '2026-01-02' AS q, u",
+            "SELECT q.a FROM \"A\"\"b FOR SYSTEM_TIME AS OF 2026-01-02T00:00:00Z\" AS q, u",
+        ),
+        (
+            "SELECT 1 FROM t FOR SYSTEM_TIME AS OF '2026-01-02 03:04:05.25' WITH (copy = 'a') x",
+            "SELECT 1 FROM \"t FOR SYSTEM_TIME AS OF 2026-01-02T03:04:05.250Z\" \
+             WITH (copy = 'a') x",
+        ),
+        (
+            "SELECT 'FOR SYSTEM_TIME', system_time FROM t",
+            "SELECT 'FOR SYSTEM_TIME', system_time FROM t",
+        ),
+    ] {
+        assert_eq!(versions::in_names(sql).as_deref().ok(), Some(expected));
+    }
+    let (table, moment) = version("t FOR SYSTEM_TIME AS OF 2026-01-02T02:04:05Z").expect("one");
+    assert_eq!((table, moment.timestamp()), ("t", 1_767_319_445));
+    assert_eq!(version("t"), None);
+}
+
+#[test]
+fn a_mention_without_a_hint_counts_beside_those_with_one() {
+    let hints = |sql: &str| match parse(sql) {
+        Ok(Parsed::Query(query)) => {
+            query.hints.iter().map(|hint| (hint.table.to_string(), hint.options.len())).collect()
+        }
+        other => panic!("{other:?}"),
+    };
+    let one: Vec<(String, usize)> =
+        hints("SELECT * FROM t WITH (max_staleness = '1h') a JOIN t b ON true JOIN u ON true");
+    assert_eq!(one, [("t".to_owned(), 1), ("t".to_owned(), 0)]);
+    assert_eq!(hints("SELECT * FROM t a JOIN t b ON true"), []);
 }

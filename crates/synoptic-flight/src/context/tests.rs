@@ -34,7 +34,7 @@ fn an_option_that_does_not_exist_or_fit_is_refused_on_every_call() {
         ("x-synoptic-nope", "x", ErrorCode::InvalidOption),
         ("x-synoptic-", "x", ErrorCode::InvalidOption),
         ("x-synoptic-pushdown", "sometimes", ErrorCode::InvalidOption),
-        ("x-synoptic-consistency", "as_of", ErrorCode::Unsupported),
+        ("x-synoptic-read-timestamp", "yesterday", ErrorCode::InvalidOption),
     ] {
         let fault = read_options(&headers(&[(name, value)])).expect_err(name);
         assert_eq!(fault.code(), code, "{}", fault.message());
