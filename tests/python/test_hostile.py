@@ -265,7 +265,7 @@ OPTIONS = [
 HEADERS = [
     ("x-synoptic-nope", "x"), ("x-synoptic-pushdown", "sometimes"), ("x-synoptic-max-staleness", "soon"),
     ("x-synoptic-max-rows-read", "0"), ("x-synoptic-statement-timeout", "99999999999999999999h"), ("x-synoptic-", "x"),
-    ("x-synoptic-consistency", "as_of"), ("x-synoptic-read-timestamp", "2026-11-23T16:00:00Z"), ("x-synoptic-token", "forged"), ("x-synoptic-pushdown", "a" * 4000),
+    ("x-synoptic-consistency", "as of"), ("x-synoptic-read-timestamp", "yesterday"), ("x-synoptic-token", "forged"), ("x-synoptic-pushdown", "a" * 4000),
 ]
 
 DATA = [

@@ -243,7 +243,7 @@ fn building_again_replaces_the_files_and_leaves_nothing_else() {
     }
     assert_eq!(
         names_in(dir.path()),
-        ["fx", "market", "notes.txt", "portfolio.db", "synoptic.toml"]
+        ["export", "fx", "market", "notes.txt", "portfolio.db", "synoptic.toml"]
     );
     assert_eq!(
         names_in(&dir.path().join("market/prices")),
@@ -282,6 +282,24 @@ async fn the_tour_fits_a_page_and_needs_no_colours() {
     }
     for part in ["478,433.27", "-107,248.05", "sent to portfolio", "sent to fx", "1 of 8"] {
         assert!(page.contains(part), "{part} is not in\n{page}");
+    }
+}
+
+#[tokio::test]
+async fn the_export_answers_until_somebody_writes_to_the_database() {
+    let demo = Demo::new();
+    let options =
+        DemoOptions { dir: demo.dir.path().into(), serve: false, listen: "127.0.0.1:0".into() };
+    for _ in 0..2 {
+        let mut out = Vec::new();
+        demo::tour(&demo.engine, &options, &mut out).await.expect("a tour");
+        let page = String::from_utf8(out).expect("UTF-8");
+        let receipts: Vec<_> = page.lines().filter(|line| line.contains("the receipt:")).collect();
+        let [before, after] = receipts.as_slice() else { panic!("{receipts:?}") };
+        assert!(before.contains("copy 'export' (replica), by position"), "{before}");
+        assert!(after.contains("copy 'primary' (authoritative)"), "{after}");
+        let rows = page.lines().filter(|line| line.contains("│ AAPL")).count();
+        assert!(rows >= 2, "both answer");
     }
 }
 

@@ -121,7 +121,17 @@ pub async fn infer(
     }
     let schema = Schema::new(fields);
     Ok(Arc::new(match listing.format {
-        Format::Parquet => transform_schema_to_view(&schema),
+        Format::Parquet => {
+            // What the configuration says stays: a replica has the very types of its source.
+            let views = transform_schema_to_view(&schema);
+            let fields = schema.fields().iter().zip(views.fields());
+            let declared = |name: &str| spec.read.schema.iter().any(|(known, _)| known == name);
+            let fields = fields.map(|(plain, view)| match declared(plain.name()) {
+                true => Arc::clone(plain),
+                false => Arc::clone(view),
+            });
+            Schema::new(fields.collect::<Fields>())
+        }
         _ => schema,
     }))
 }

@@ -141,7 +141,8 @@ async fn lacks(wanted: &Wanted, choice: &Choice) -> Option<String> {
             };
             if same.data_type() != field.data_type() {
                 return Some(format!(
-                    "has the column '{}' of {name} as {}, not as {}",
+                    "has the column '{}' of {name} as {}, not as {} (the files connector takes \
+                     types in its tables' schema)",
                     field.name(),
                     same.data_type(),
                     field.data_type()

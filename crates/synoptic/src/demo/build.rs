@@ -4,7 +4,8 @@
 //! DIR/portfolio.db             SQLite: owners, accounts, instruments, trades, splits, positions, cash
 //! DIR/market/prices/symbol=*/  daily prices: Parquet, one file per share
 //! DIR/fx/rates.csv             the ECB's reference rates
-//! DIR/synoptic.toml            the configuration that names the three
+//! DIR/export/                  empty: the tour exports the trades to it
+//! DIR/synoptic.toml            the configuration that names them
 //! ```
 
 use std::fs;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
+use super::freshness::{self, EXPORT, POSITION_FILE};
 use super::{fx, market, portfolio, raw};
 use crate::cli_error::{CliError, Result};
 
@@ -30,6 +32,10 @@ pub fn build(dir: &Path, listen: &str) -> Result<PathBuf> {
     let config = dir.join("synoptic.toml");
     refuse_foreign(dir, &config)?;
     create_dir(dir)?;
+
+    let export = dir.join(EXPORT);
+    create_dir(&export)?;
+    freshness::remove(&export.join(POSITION_FILE))?;
 
     let prices = raw::prices()?;
     let staging = Staging::new(dir)?;
@@ -65,6 +71,20 @@ listen = {listen}
 [sources.portfolio]
 connector = "sqlite"
 path = "./portfolio.db"
+writable = true
+
+# An export of its trades: a copy that answers when it proves to be fresh enough.
+[[sources.portfolio.replicas]]
+name = "export"
+connector = "files"
+location = "./{EXPORT}/"
+format = "parquet"
+position_file = "{POSITION_FILE}"
+
+# A copy has the types of the source.
+[sources.portfolio.replicas.tables.trades]
+path = "trades.parquet"
+schema = {{ symbol = "text" }}
 
 # Daily prices of five shares: Parquet, a folder per share, as a market data lake has them.
 [sources.market]
@@ -88,7 +108,8 @@ schema = {{ fixing_day = "date", currency = "text", rate = "decimal(12, 6)" }}
 
 fn refuse_foreign(dir: &Path, config: &Path) -> Result<()> {
     let ours = fs::read_to_string(config).is_ok_and(|text| text.starts_with(MARK));
-    let taken = ["synoptic.toml", "portfolio.db", "market", "fx"].map(|name| dir.join(name));
+    let taken =
+        ["synoptic.toml", "portfolio.db", "market", "fx", EXPORT].map(|name| dir.join(name));
     match taken.iter().find(|path| path.exists()) {
         Some(path) if !ours => Err(CliError::failed(format!(
             "{} exists and was not made by the demo: choose another folder with --dir",

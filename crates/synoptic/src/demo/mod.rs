@@ -5,6 +5,7 @@
 
 mod bank;
 mod build;
+mod freshness;
 mod fx;
 mod market;
 mod portfolio;

@@ -11,6 +11,7 @@ use futures::TryStreamExt;
 use synoptic_engine::{Engine, Receipt, Request, ScanReceipt, Session};
 use synoptic_types::format_bytes;
 
+use super::freshness;
 use super::questions::{QUESTIONS, Question};
 use super::text::{self, Page, Style, WIDTH};
 use crate::cli_error::{CliError, Result};
@@ -67,16 +68,23 @@ pub async fn tour(
     for (index, question) in QUESTIONS.iter().enumerate() {
         let number = format!("{} of {}", index + 1, QUESTIONS.len());
         page.rule(&number)?;
-        page.paragraph(Style::Strong, 0, question.title)?;
-        page.paragraph(Style::Plain, 0, question.note)?;
-        page.gap()?;
-        page.block(Style::Code, 2, question.sql)?;
-        page.gap()?;
-        page.flush()?;
+        pose(&mut page, question)?;
         let answer = ask(&session, question).await?;
         show(&mut page, question, &answer)?;
     }
+    freshness::chapter(&mut page, &session, &options.dir).await?;
     go_on(&mut page, options)?;
+    page.flush()?;
+    Ok(())
+}
+
+/// Writes the question and its statement.
+pub(super) fn pose(page: &mut Page<'_>, question: &Question) -> Result<()> {
+    page.paragraph(Style::Strong, 0, question.title)?;
+    page.paragraph(Style::Plain, 0, question.note)?;
+    page.gap()?;
+    page.block(Style::Code, 2, question.sql)?;
+    page.gap()?;
     page.flush()?;
     Ok(())
 }
@@ -102,7 +110,8 @@ fn introduce(page: &mut Page<'_>, options: &DemoOptions) -> Result<()> {
     Ok(())
 }
 
-fn show(page: &mut Page<'_>, question: &Question, answer: &Answer) -> Result<()> {
+/// Writes the answer, and what was sent where.
+pub(super) fn show(page: &mut Page<'_>, question: &Question, answer: &Answer) -> Result<()> {
     let table = text::table(&answer.schema, &answer.batches)
         .map_err(|error| CliError::failed(format!("cannot show the answer: {error}")))?;
     page.block(Style::Plain, 2, &table)?;
