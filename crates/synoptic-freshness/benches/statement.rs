@@ -1,0 +1,106 @@
+//! What proving costs a statement: the choice, the second look when the read starts, the intervals
+//! and the token, with three copies of each source.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use synoptic_freshness::{
+    CopyFacts, Decision, Demand, Facts, Guard, Lineage, Observed, Policy, Probe, ReadStart,
+    SourceDemand, SourceFacts, TokenKey, choose, opened, recheck, settle,
+};
+use synoptic_types::{CopyKind, CopyName, Moment, Position, QueryOptions, SourceName};
+
+const SECOND: u64 = 1_000_000_000;
+/// How many heads are remembered of each source.
+const PROBES: u64 = 60;
+
+fn at(nanos: u64) -> Moment {
+    Moment::ORIGIN.after(Duration::from_nanos(nanos))
+}
+
+/// A primary that was asked every second, a standby that is two seconds behind, another that is
+/// ten seconds behind.
+fn source(name: &SourceName) -> Arc<SourceFacts> {
+    let copy = |name: &str, kind, cost| CopyFacts {
+        cost: Duration::from_micros(cost),
+        ..CopyFacts::new(CopyName::new(name), kind)
+    };
+    let copies = vec![
+        CopyFacts {
+            cost: Duration::from_micros(2000),
+            ..CopyFacts::new(CopyName::primary(), CopyKind::Authoritative)
+        },
+        copy("near", CopyKind::Replica, 1000),
+        copy("far", CopyKind::Replica, 1500),
+    ];
+    let mut facts = SourceFacts::new(name.clone(), copies);
+    for second in 1..=PROBES {
+        let (start, end) = (at(second * SECOND), at(second * SECOND + 1_000_000));
+        let probe = Probe::start(start);
+        let lineage = Lineage::new(7, vec![], 1);
+        facts.probed(probe.finish(Position::log(7, 1, second * 1000), lineage, end));
+        for (name, behind) in [("near", 2), ("far", 10)] {
+            let position = Position::log(7, 1, second.saturating_sub(behind) * 1000);
+            facts.observed(&CopyName::new(name), Observed::new(position, start), end);
+        }
+    }
+    Arc::new(facts)
+}
+
+/// Everything that is decided for one statement; the token, as it goes to the client.
+fn statement(
+    facts: &Facts,
+    names: &[SourceName],
+    options: &QueryOptions,
+    key: &TokenKey,
+) -> String {
+    let arrival = at(PROBES * SECOND + 5_000_000);
+    let mut demand = Demand::new(arrival, options, Policy::default());
+    for name in names {
+        demand.add_scan(SourceDemand::new(name.clone(), options)).expect("no copy is named");
+    }
+    let Decision::Read(plan) = choose(facts, &demand, arrival) else { panic!("it is proved") };
+    let mut all = Vec::with_capacity(names.len());
+    let now = at(PROBES * SECOND + 6_000_000);
+    for choice in &plan.choices {
+        let known = facts.get(&choice.source).expect("it is known");
+        let seen = match choice.copy == CopyName::primary() {
+            true => Position::log(7, 1, PROBES * 1000),
+            false => known
+                .copy(&choice.copy)
+                .and_then(|copy| copy.observed.as_ref())
+                .expect("seen")
+                .position
+                .clone(),
+        };
+        let start = ReadStart { began: arrival, position: &seen, lineage: &known.lineage };
+        let Guard::Go(guarded) = recheck(choice, known, &demand, start, now) else {
+            panic!("nothing has changed")
+        };
+        all.push(opened(guarded, seen, now));
+    }
+    let settled = settle(&all, &demand).expect("no skew is bounded");
+    settled.token.encode(key).expect("it is short")
+}
+
+fn statements(criterion: &mut Criterion) {
+    let key = TokenKey::new(&[7; 32]).expect("long enough");
+    for (bound, copy) in [("0s", "primary"), ("5s", "near")] {
+        let mut options = QueryOptions::default();
+        options.set("max_staleness", bound).expect("a bound");
+        let mut group = criterion.benchmark_group(format!("statement/{bound}-{copy}"));
+        for sources in [1, 3, 10] {
+            let names: Vec<_> =
+                (0..sources).map(|n| SourceName::new(format!("source{n}").as_str())).collect();
+            let facts: Facts = names.iter().map(source).collect();
+            group.bench_function(BenchmarkId::from_parameter(sources), |bencher| {
+                bencher.iter(|| statement(&facts, &names, &options, &key));
+            });
+        }
+        group.finish();
+    }
+}
+
+criterion_group!(benches, statements);
+criterion_main!(benches);
