@@ -11,6 +11,7 @@ mod join_order;
 mod plan_cache;
 mod positions;
 mod postgres;
+mod shared;
 mod slt;
 mod sqlite;
 mod sqlite_cut;

@@ -21,6 +21,7 @@ mod metadata;
 mod query;
 mod scope;
 mod session;
+mod shared;
 mod sql;
 mod write;
 

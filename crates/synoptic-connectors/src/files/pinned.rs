@@ -33,8 +33,6 @@ use super::location::Location;
 
 /// A local file is read in pieces of this size, in bytes.
 const LOCAL_CHUNK: u64 = 256 * 1024;
-/// Local ranges with a smaller gap between them are read as one, in bytes.
-const LOCAL_GAP: u64 = 16 * 1024;
 
 /// The objects of one table in one statement.
 pub type Pins = Arc<HashMap<Path, Object>>;
@@ -115,6 +113,10 @@ impl PinnedStore {
 
     /// Bytes that lie outside the object can only come from a corrupt file.
     fn check_range(&self, object: &Object, range: &GetRange) -> Result<()> {
+        if self.compression.is_compressed() {
+            let source = "a compressed file has no parts".into();
+            return Err(Error::NotSupported { source });
+        }
         let size = object.meta.size;
         let outside = match range {
             GetRange::Bounded(range) => range.end > size || range.start > range.end,
@@ -129,12 +131,13 @@ impl PinnedStore {
         self.failure.lock().get_or_insert(told);
         Err(Error::Generic { store: "files", source: message.into() })
     }
-}
 
-#[async_trait]
-#[deny(clippy::missing_trait_methods)]
-impl ObjectStore for PinnedStore {
-    async fn get_opts(&self, path: &Path, mut options: GetOptions) -> Result<GetResult> {
+    /// What the store has at `path`, if that is still the pinned object.
+    async fn get_pinned(
+        &self,
+        path: &Path,
+        mut options: GetOptions,
+    ) -> Result<(&Object, GetResult)> {
         let Some(object) = self.pins.get(path) else {
             return Err(Error::Generic {
                 store: "files",
@@ -142,10 +145,6 @@ impl ObjectStore for PinnedStore {
             });
         };
         if let Some(range) = &options.range {
-            if self.compression.is_compressed() {
-                let source = "a compressed file has no parts".into();
-                return Err(Error::NotSupported { source });
-            }
             self.check_range(object, range)?;
         }
         options.if_match.clone_from(&object.meta.e_tag);
@@ -155,6 +154,32 @@ impl ObjectStore for PinnedStore {
         if got.meta.size != object.meta.size || other_tag {
             return Err(self.fail(object, replaced(path)));
         }
+        Ok((object, got))
+    }
+
+    /// The parts of a local file, read in one go off the async threads: the columns of a row group
+    /// cost one change of threads and one copy, however many they are.
+    async fn local_ranges(&self, path: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let (object, got) = self.get_pinned(path, GetOptions::new()).await?;
+        for range in ranges {
+            self.check_range(object, &GetRange::Bounded(range.clone()))?;
+        }
+        let GetResultPayload::File(file, _) = got.payload else {
+            return Err(Error::NotSupported { source: "a local file that is none".into() });
+        };
+        let (path, ranges) = (path.clone(), ranges.to_vec());
+        let read = spawn_blocking(move || read_ranges(file, &path, &ranges)).await?;
+        let read = read.map_err(|error| self.fail(object, error))?;
+        self.counters.add_bytes(read.iter().map(|bytes| bytes.len() as u64).sum());
+        Ok(read)
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl ObjectStore for PinnedStore {
+    async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
+        let (object, got) = self.get_pinned(path, options).await?;
         let counters = Arc::clone(&self.counters);
         let count = move |bytes: &Bytes| counters.add_bytes(bytes.len() as u64);
         let payload = match got.payload {
@@ -170,15 +195,14 @@ impl ObjectStore for PinnedStore {
     }
 
     async fn get_ranges(&self, path: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        let gap = match self.location.local {
-            Some(_) => LOCAL_GAP,
-            None => OBJECT_STORE_COALESCE_DEFAULT,
-        };
+        if self.location.local.is_some() {
+            return self.local_ranges(path, ranges).await;
+        }
         let fetch = |range: Range<u64>| async move {
             let options = GetOptions::new().with_range(Some(range));
             self.get_opts(path, options).await?.bytes().await
         };
-        coalesce_ranges(ranges, fetch, gap).await
+        coalesce_ranges(ranges, fetch, OBJECT_STORE_COALESCE_DEFAULT).await
     }
 
     async fn put_opts(&self, _: &Path, _: PutPayload, _: PutOptions) -> Result<PutResult> {
@@ -270,6 +294,27 @@ fn local_chunks(file: File, path: Path, range: Range<u64>) -> BoxStream<'static,
         }
     });
     chunks.boxed()
+}
+
+/// Reads parts of an open file, which must be the same before and after.
+fn read_ranges(mut file: File, path: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+    let mut read = || {
+        let opened = stamp(&file)?;
+        let mut parts = Vec::with_capacity(ranges.len());
+        let mut whole = true;
+        for range in ranges {
+            let length = range.end - range.start;
+            file.seek(SeekFrom::Start(range.start))?;
+            let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+            (&mut file).take(length).read_to_end(&mut bytes)?;
+            whole &= bytes.len() as u64 == length;
+            parts.push(Bytes::from(bytes));
+        }
+        whole &= opened == stamp(&file)?;
+        Ok::<_, std::io::Error>(whole.then_some(parts))
+    };
+    let parts = read().map_err(|error| Error::Generic { store: "files", source: error.into() })?;
+    parts.ok_or_else(|| replaced(path))
 }
 
 fn stamp(file: &File) -> std::io::Result<(u64, SystemTime)> {

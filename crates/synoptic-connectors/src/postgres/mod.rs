@@ -8,11 +8,13 @@
 //! statistics.rs  estimates from pg_class and pg_stats
 //! position.rs    where the server is in its log, for primaries and standbys
 //! snapshot.rs    one transaction per scan, all in one exported snapshot
+//! connect.rs     sslmode agreed with the server;  tap.rs  rows past tokio-postgres
 //! scan.rs        COPY … (FORMAT BINARY) → copy.rs (frames) → decode.rs, numeric.rs (values)
 //! error.rs       SQLSTATE → ErrorKind
 //! ```
 
 mod change;
+mod connect;
 mod copy;
 mod decode;
 mod discover;
@@ -29,6 +31,7 @@ mod scan;
 mod snapshot;
 mod source;
 mod statistics;
+mod tap;
 #[cfg(test)]
 mod tests;
 mod tls;

@@ -12,14 +12,17 @@ use synoptic_types::{Deadline, SourceName, TableName};
 use tokio::sync::{Notify, OnceCell, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::error::SqlState;
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, NoTls, Row, SimpleQueryMessage, Socket};
+use tokio_postgres::{Client, Config, NoTls, Row, SimpleQueryMessage, Socket};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::connect::{Connector, can_be_tapped, without_tls};
 use super::discover::{prepare_stamps_sql, stamps_sql};
 use super::error::{from_postgres, is_fatal, is_lost, timed_out};
 use super::options::Options;
 use super::position::Memory;
+use super::tap::{Rows, Tap};
 use super::tls::Tls;
 
 /// An unused connection is closed after this long, and any connection at this age, so that
@@ -68,6 +71,8 @@ impl fmt::Debug for Pool {
 /// [`CLOSE_GRACE`].
 struct Connection {
     client: Client,
+    /// The rows of its COPYs, where they can be had without tokio-postgres.
+    tap: Option<Arc<Tap>>,
     cancel: Arc<Notify>,
     /// Takes the permit along, so that the connection counts until it is closed.
     closing: Option<oneshot::Sender<Option<OwnedSemaphorePermit>>>,
@@ -348,26 +353,50 @@ pub(super) async fn within<T>(
 
 impl Connection {
     async fn open(options: &Options, tls: Tls) -> Result<Self, tokio_postgres::Error> {
-        let (client, closing, cancel) = match tls {
-            Tls::Off => Self::start(options.config.connect(NoTls).await?, Tls::Off),
-            Tls::On(ref connect) => {
-                let connected = options.config.connect(connect.clone()).await?;
-                Self::start(connected, tls)
-            }
-        };
+        if !can_be_tapped(&options.config) {
+            return match tls {
+                Tls::Off => Self::open_with(&options.config, NoTls, NoTls, None).await,
+                Tls::On(tls) => Self::open_with(&options.config, tls.clone(), tls, None).await,
+            };
+        }
+        let (config, tap) = (without_tls(&options.config), Arc::<Tap>::default());
+        let connector = Connector::new(&options.config, tls.clone(), Arc::clone(&tap));
+        let canceller = Connector::new(&options.config, tls, Arc::default());
+        Self::open_with(&config, connector, canceller, Some(tap)).await
+    }
+
+    /// Cancel requests go over connections of their own, made with `canceller`.
+    async fn open_with<T>(
+        config: &Config,
+        connector: T,
+        canceller: T,
+        tap: Option<Arc<Tap>>,
+    ) -> Result<Self, tokio_postgres::Error>
+    where
+        T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
+        T::Stream: Send,
+        T::TlsConnect: Send,
+        <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+    {
+        let connected = config.connect(connector).await?;
+        let (client, closing, cancel) = Self::start(connected, canceller);
         // The first poll sends it; its answer is read and thrown away before the next one's. Should
         // it fail, executing it says so.
         let _ = client.batch_execute(&prepare_stamps_sql()).now_or_never();
         let now = Instant::now();
-        Ok(Self { client, cancel, closing: Some(closing), opened: now, used: now })
+        Ok(Self { client, tap, cancel, closing: Some(closing), opened: now, used: now })
     }
 
-    fn start<S>(
+    fn start<S, T>(
         (client, connection): (Client, tokio_postgres::Connection<Socket, S>),
-        tls: Tls,
+        canceller: T,
     ) -> (Client, oneshot::Sender<Option<OwnedSemaphorePermit>>, Arc<Notify>)
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+        T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
+        T::Stream: Send,
+        T::TlsConnect: Send,
+        <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
     {
         let (closing, closed) = oneshot::channel();
         let cancel = Arc::new(Notify::new());
@@ -379,10 +408,7 @@ impl Connection {
                 loop {
                     wanted.notified().await;
                     for pause in CANCEL_AGAIN {
-                        let sent = match &tls {
-                            Tls::Off => token.cancel_query(NoTls).left_future(),
-                            Tls::On(tls) => token.cancel_query(tls.clone()).right_future(),
-                        };
+                        let sent = token.cancel_query(canceller.clone());
                         if let Ok(Err(error)) = timeout(CLOSE_GRACE, sent).await {
                             tracing::debug!(%error, "a cancel request did not reach PostgreSQL");
                         }
@@ -435,6 +461,11 @@ impl Lease {
             Some(connection) => &connection.client,
             None => unreachable!("a lease has its connection until it is dropped"),
         }
+    }
+
+    /// The rows of the COPY that is sent next; see [`Tap::rows`].
+    pub fn rows(&self) -> Option<Rows> {
+        self.connection.as_ref()?.tap.as_ref().map(|tap| tap.rows())
     }
 
     /// Waits for `work`; if this future is dropped before it is done, the connection is not used

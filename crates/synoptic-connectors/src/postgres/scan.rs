@@ -374,25 +374,37 @@ fn fill(
     alarm: &mut Option<Pin<Box<Sleep>>>,
     bytes: &mut u64,
 ) -> Poll<Step> {
+    let pending = |cx: &mut Context<'_>, alarm: &mut Option<Pin<Box<Sleep>>>| match alarm {
+        Some(alarm) => alarm.poll_unpin(cx).map(|()| Step::TimedOut),
+        None => Poll::Pending,
+    };
+    let mut take = |decoder: &mut CopyDecoder, message: &[u8]| {
+        *bytes += message.len() as u64;
+        decoder.push(message).map(|()| !decoder.is_full())
+    };
+    while let Some(rows) = &mut open.rows {
+        if let Err(fault) = rows.each(|message| take(decoder, message)) {
+            return Poll::Ready(Step::Fault(fault));
+        }
+        if decoder.is_full() {
+            return Poll::Ready(Step::Full);
+        }
+        match rows.poll_more(cx) {
+            Poll::Ready(true) => {}
+            Poll::Ready(false) => open.rows = None,
+            Poll::Pending => return pending(cx, alarm),
+        }
+    }
     loop {
         match open.stream.as_mut().poll_next(cx) {
-            Poll::Ready(Some(Ok(message))) => {
-                *bytes += message.len() as u64;
-                if let Err(fault) = decoder.push(&message) {
-                    return Poll::Ready(Step::Fault(fault));
-                }
-                if decoder.is_full() {
-                    return Poll::Ready(Step::Full);
-                }
-            }
+            Poll::Ready(Some(Ok(message))) => match take(decoder, &message) {
+                Ok(true) => {}
+                Ok(false) => return Poll::Ready(Step::Full),
+                Err(fault) => return Poll::Ready(Step::Fault(fault)),
+            },
             Poll::Ready(Some(Err(error))) => return Poll::Ready(Step::Server(error)),
             Poll::Ready(None) => return Poll::Ready(Step::End),
-            Poll::Pending => {
-                return match alarm {
-                    Some(alarm) => alarm.poll_unpin(cx).map(|()| Step::TimedOut),
-                    None => Poll::Pending,
-                };
-            }
+            Poll::Pending => return pending(cx, alarm),
         }
     }
 }

@@ -38,6 +38,7 @@ use super::discover::{
 use super::error::{from_postgres, is_lost};
 use super::pool::{Lease, Pool, within};
 use super::position::{Answer, Memory, question};
+use super::tap::Rows;
 
 /// PostgreSQL's longest `application_name`.
 const APPLICATION_NAME_BYTES: usize = 63;
@@ -216,6 +217,8 @@ pub(super) struct OpenCopy {
     leg: Option<Leg>,
     /// Dropped after the leg was given back.
     _hold: Hold,
+    /// The rows, and what comes behind them in `stream`; without it all is there.
+    pub rows: Option<Rows>,
     pub stream: std::pin::Pin<Box<CopyOutStream>>,
 }
 
@@ -305,11 +308,11 @@ impl Shared {
                 let unknown = Answers::default();
                 self.check(leg.lease(), std::slice::from_ref(request), &unknown).await?;
             }
-            let stream = leg.copy(&prepared.copy).await.map_err(|e| self.map(&e))?;
+            let (rows, stream) = leg.copy(&prepared.copy).await.map_err(|e| self.map(&e))?;
             let (leg, hold) = leg.into_parts();
             self.started(id.scan);
             let shared = Arc::clone(self);
-            Ok(OpenCopy { shared, leg, _hold: hold, stream: Box::pin(stream) })
+            Ok(OpenCopy { shared, leg, _hold: hold, rows, stream: Box::pin(stream) })
         };
         within(deadline, opened).await
     }
@@ -855,15 +858,19 @@ impl HeldLeg<'_> {
     }
 
     /// Leaves the lease busy when the COPY runs.
-    async fn copy(&self, copy: &Prepared) -> Result<CopyOutStream, tokio_postgres::Error> {
+    async fn copy(
+        &self,
+        copy: &Prepared,
+    ) -> Result<(Option<Rows>, CopyOutStream), tokio_postgres::Error> {
         let lease = self.lease();
         lease.set_busy(true);
+        let rows = lease.rows();
         let result = lease.client().copy_out(copy).await;
         if let Err(error) = &result {
             lease.set_busy(false);
             lease.note(error);
         }
-        result
+        Ok((rows, result?))
     }
 }
 

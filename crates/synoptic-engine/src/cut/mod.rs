@@ -36,7 +36,7 @@ use build::{Built, build, is_ordered, is_worthwhile, rows_of, skips};
 use cost::Estimate;
 use node::{CutNode, Kept};
 
-pub(crate) use node::Planner;
+pub(crate) use node::{Planner, is_grouped_relation};
 
 /// When an operator that a source supports is left to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -17,12 +17,13 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 use parking_lot::Mutex;
 use synoptic_catalog::SourceEntry;
-use synoptic_source::{PrepareOptions, Relation, SourceError};
+use synoptic_source::{Operator, PrepareOptions, Relation, SourceError};
 use synoptic_types::Reason;
 
 use crate::error::Error;
 use crate::exec::RemoteScanExec;
 use crate::scope::Scope;
+use crate::shared::SharedNode;
 
 use super::cost::Estimate;
 
@@ -40,9 +41,9 @@ pub(super) struct CutNode {
 }
 
 impl CutNode {
-    /// A number no other node that lives has.
-    fn identity(&self) -> usize {
-        std::ptr::from_ref(self).addr()
+    /// What tells it from other nodes of a statement: the same of the same copy is the same rows.
+    fn identity(&self) -> (usize, String) {
+        (Arc::as_ptr(&self.entry).addr(), format!("{:?}", self.relation))
     }
 
     fn statistics(&self) -> Statistics {
@@ -157,6 +158,19 @@ impl UserDefinedLogicalNode for CutNode {
     }
 }
 
+/// Whether a node of a plan is a relation that ends in groups, or in expressions over them.
+pub(crate) fn is_grouped_relation(node: &dyn UserDefinedLogicalNode) -> bool {
+    let mut relation = node.as_any().downcast_ref::<CutNode>().map(|node| &node.relation);
+    while let Some(found) = relation {
+        relation = match &found.operator {
+            Operator::Aggregate { groups, .. } => return !groups.is_empty(),
+            Operator::Project { input, .. } | Operator::Filter { input, .. } => Some(input),
+            _ => None,
+        };
+    }
+    false
+}
+
 /// DataFusion's planner, and relations.
 #[derive(Debug)]
 pub(crate) struct Planner;
@@ -189,7 +203,7 @@ impl ExtensionPlanner for RelationPlanner {
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         match node.as_any().downcast_ref::<CutNode>() {
             Some(node) => Ok(Some(node.prepare(session).await?)),
-            None => Ok(None),
+            None => Ok(SharedNode::planned(node)),
         }
     }
 }

@@ -18,6 +18,7 @@ use datafusion::execution::context::SQLOptions;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr, ExprSchemable as _, LogicalPlan};
 use datafusion::optimizer::OptimizerConfig;
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::sql::parser::Statement as DFStatement;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -35,6 +36,7 @@ use crate::freshness::{MAX_ATTEMPTS, Wanted, ask_again, choose_copies};
 use crate::join_order::joins_ordered;
 use crate::query::{Description, PlannedQuery, QueryRecord, Request, Work, with_deep_stack};
 use crate::scope::Scope;
+use crate::shared::{sharing, showing_shared};
 use crate::sql::{Command, Parsed, Query, Shown, Write, named_apart, parse, shown_name, version};
 use crate::write::{Target, count_schema, exact_constant, exact_value};
 
@@ -358,11 +360,9 @@ impl Session {
         let plan = cut(plan, &scope, self.engine().config().cut).await?;
         // What stays here, after the sources have had their part.
         let plan = checked(plan)?;
+        let plan = sharing(plan, &state, finished).await?;
         let physical = state.query_planner().create_physical_plan(&plan, &*state).await?;
-        let physical = keeping_first_rows(physical)?;
-        let physical = replaying_recursions(physical)?;
-        knowing_joins(&physical)?;
-        let physical = yielding_joins(physical)?;
+        let physical = showing_shared(finished(physical)?)?;
         let work = Work::Plan { plan: physical, context };
         Ok(Planned { scope, schema, work, target })
     }
@@ -647,6 +647,14 @@ impl OptimizerConfig for Started<'_> {
     fn function_registry(&self) -> Option<&dyn FunctionRegistry> {
         Some(self.state)
     }
+}
+
+/// What DataFusion's own rules leave to be done.
+fn finished(plan: Arc<dyn ExecutionPlan>) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
+    let plan = keeping_first_rows(plan)?;
+    let plan = replaying_recursions(plan)?;
+    knowing_joins(&plan)?;
+    yielding_joins(plan)
 }
 
 fn describe(state: &SessionState, plan: &LogicalPlan, names: &[String]) -> Result<Description> {
