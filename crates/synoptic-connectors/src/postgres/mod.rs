@@ -9,6 +9,7 @@
 //! position.rs    where the server is in its log, for primaries and standbys
 //! snapshot.rs    one transaction per scan, all in one exported snapshot
 //! scan.rs        COPY … (FORMAT BINARY) → copy.rs (frames) → decode.rs, numeric.rs (values)
+//! rows.rs        the same for few rows, which a query brings a round trip sooner
 //! error.rs       SQLSTATE → ErrorKind
 //! ```
 
@@ -25,6 +26,7 @@ mod position;
 mod ranges;
 mod relation;
 mod request;
+mod rows;
 mod scan;
 mod snapshot;
 mod source;
@@ -46,6 +48,7 @@ pub const INHERITED: &[&str] = &[
     "max_connections",
     "max_partitions",
     "min_partition_size",
+    "max_query_rows",
     "connect_timeout",
     "acquire_timeout",
     "application_name",

@@ -19,7 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::discover::{prepare_stamps_sql, stamps_sql};
 use super::error::{from_postgres, is_fatal, is_lost, timed_out};
 use super::options::Options;
-use super::position::Memory;
+use super::position::{Memory, prepare_position_sql};
 use super::tls::Tls;
 
 /// An unused connection is closed after this long, and any connection at this age, so that
@@ -357,7 +357,9 @@ impl Connection {
         };
         // The first poll sends it; its answer is read and thrown away before the next one's. Should
         // it fail, executing it says so.
-        let _ = client.batch_execute(&prepare_stamps_sql()).now_or_never();
+        for sql in [prepare_stamps_sql(), prepare_position_sql()] {
+            let _ = client.batch_execute(&sql).now_or_never();
+        }
         let now = Instant::now();
         Ok(Self { client, cancel, closing: Some(closing), opened: now, used: now })
     }

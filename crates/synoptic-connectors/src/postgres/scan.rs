@@ -30,7 +30,8 @@ use super::error::{from_postgres, timed_out};
 use super::pool::{Pool, within};
 use super::ranges::Ranges;
 use super::request::request;
-use super::snapshot::{OpenCopy, PgSnapshot, Registration, ScanRequest, Shared};
+use super::rows::{self, Expected};
+use super::snapshot::{Incoming, OpenCopy, PgSnapshot, Registration, ScanRequest, Shared};
 use super::types::Encoding;
 
 /// Batches that wait for a slow reader; behind them the server waits.
@@ -89,9 +90,15 @@ impl ScanPlan {
     }
 
     /// The plan with more conditions, in the place of this one.
-    fn narrowed(&self, fragment: Fragment, ranges: &Ranges, query_id: &QueryId) -> Result<Self> {
+    fn narrowed(
+        &self,
+        fragment: Fragment,
+        ranges: &Ranges,
+        expected: Expected,
+        query_id: &QueryId,
+    ) -> Result<Self> {
         Ok(Self {
-            request: Arc::new(request(&fragment, ranges, query_id)?),
+            request: Arc::new(request(&fragment, ranges, expected, query_id)?),
             fragment: Some((fragment, ranges.clone())),
             registration: Mutex::new(Arc::clone(&self.registration.lock())),
             schema: Arc::clone(&self.schema),
@@ -151,7 +158,9 @@ impl PreparedScan for PostgresScan {
                 Err(reason) => left.push((condition.clone(), reason)),
             }
         }
-        let plan = self.plan.narrowed(fragment, ranges, &self.query_id).ok()?;
+        let (rows, few) = (self.statistics.num_rows, self.pool.options().max_query_rows);
+        let expected = Expected { rows, few };
+        let plan = self.plan.narrowed(fragment, ranges, expected, &self.query_id).ok()?;
         let scan = Self {
             pool: Arc::clone(&self.pool),
             plan: Arc::new(plan),
@@ -375,11 +384,24 @@ fn fill(
     bytes: &mut u64,
 ) -> Poll<Step> {
     loop {
-        match open.stream.as_mut().poll_next(cx) {
-            Poll::Ready(Some(Ok(message))) => {
-                *bytes += message.len() as u64;
-                if let Err(fault) = decoder.push(&message) {
-                    return Poll::Ready(Step::Fault(fault));
+        let pushed = match &mut open.incoming {
+            Incoming::Copy(messages) => messages.as_mut().poll_next(cx).map_ok(|message| {
+                let pushed = decoder.push(&message);
+                pushed.map(|()| message.len() as u64)
+            }),
+            Incoming::Rows(rows) => match rows.as_mut().poll_next(cx) {
+                Poll::Ready(None) => {
+                    decoder.end_rows();
+                    Poll::Ready(None)
+                }
+                row => row.map_ok(|row| rows::push(decoder, &row)),
+            },
+        };
+        match pushed {
+            Poll::Ready(Some(Ok(pushed))) => {
+                match pushed {
+                    Ok(length) => *bytes += length,
+                    Err(fault) => return Poll::Ready(Step::Fault(fault)),
                 }
                 if decoder.is_full() {
                     return Poll::Ready(Step::Full);
