@@ -166,6 +166,15 @@ class TestPyarrow:
         assert "7" in auto and "WHERE" in auto.upper()
         assert auto != none and "pushdown is 'none'" in none and "pushdown is 'none'" in also_none
 
+    @pytest.mark.parametrize("compression", ["lz4", "zstd", "none", "ZSTD"])
+    def test_compression_by_header(self, flight, compression):
+        for sql in ("SELECT * FROM bank.accounts ORDER BY id", "SELECT id FROM bank.accounts WHERE id < 0"):
+            assert query(flight, sql, x_synoptic_compression=compression).equals(query(flight, sql))
+
+    def test_a_compression_that_is_not_known(self, flight):
+        with pytest.raises(pa.ArrowInvalid, match=r"\[INVALID_OPTION\].*'none', 'lz4' or 'zstd'"):
+            query(flight, "SELECT 1", x_synoptic_compression="gzip")
+
     def test_options_do_not_leak_from_one_call_to_the_next(self, flight):
         assert "none" in query(flight, "SHOW synoptic.pushdown", x_synoptic_pushdown="none").to_pylist()[0].values()
         assert "none" not in query(flight, "SHOW synoptic.pushdown").to_pylist()[0].values()

@@ -54,7 +54,11 @@ impl Bank {
         let client = server.client(&name).await;
         client.batch_execute(SETUP).await.expect("valid SQL");
         client.batch_execute("ANALYZE").await.expect("analysed");
-        let options = Map::from_iter([("url".to_owned(), json!(server.url(&name)))]);
+        // One text for all, however many rows are expected.
+        let options = Map::from_iter([
+            ("url".to_owned(), json!(server.url(&name))),
+            ("max_query_rows".to_owned(), json!(0)),
+        ]);
         let source = synoptic_connectors::open(
             "postgres",
             SourceName::new("pg"),

@@ -9,9 +9,11 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::ScalarValue;
 use futures::TryStreamExt;
 use synoptic_catalog::Host;
-use synoptic_engine::{Engine, EngineConfig, Error, Request, Session};
+use synoptic_engine::{Engine, EngineConfig, Error, QueryState, Request, Session};
+use synoptic_tests::postgres::PostgresServer;
 use synoptic_types::{ErrorCode, SourceName, SystemClock};
 use tempfile::TempDir;
+use tokio_postgres::Client;
 
 struct Bank {
     _folder: TempDir,
@@ -229,4 +231,83 @@ async fn many_at_once_each_get_their_own_rows() {
     let (hits, misses) = bank.counted();
     assert_eq!(hits + misses, 320);
     assert!(misses <= 8, "{misses}");
+}
+
+/// A PostgreSQL database behind an engine.
+async fn portfolio(setup: &str) -> (Arc<PostgresServer>, Client, Arc<Engine>) {
+    let server = PostgresServer::shared();
+    let name = server.create_database().await;
+    let client = server.client(&name).await;
+    client.batch_execute(setup).await.expect("valid SQL");
+    let options = serde_json::Map::from_iter([("url".to_owned(), server.url(&name).into())]);
+    let source =
+        synoptic_connectors::open("postgres", SourceName::new("pg"), options, Path::new("."));
+    let host = Host::new(vec![source.expect("options are right")]);
+    let engine = Engine::new(EngineConfig::default(), host, Arc::new(SystemClock));
+    (server, client, engine.expect("an engine"))
+}
+
+/// Columns and rows of a statement that is planned and started at once.
+async fn started(
+    session: &Session,
+    sql: &str,
+    parameters: Vec<ScalarValue>,
+) -> Result<(Vec<String>, usize), Error> {
+    let request = Request { sql: sql.to_owned(), parameters, ..Request::default() };
+    let stream = session.start(request).await?;
+    let columns = stream.schema().fields().iter().map(|field| field.name().clone()).collect();
+    let batches: Vec<RecordBatch> = stream.try_collect().await?;
+    Ok((columns, batches.iter().map(RecordBatch::num_rows).sum()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_not_asked_for_before_it_is_read_is_seen_as_it_is() {
+    let (_server, client, engine) = portfolio(
+        "CREATE TABLE t (id int PRIMARY KEY, name text); \
+         INSERT INTO t SELECT i, 'name ' || i FROM generate_series(1, 50) i; ANALYZE t; \
+         CREATE TABLE u AS SELECT * FROM t; ANALYZE u",
+    )
+    .await;
+    let session = engine.session("test");
+    let all = "SELECT * FROM pg.t WHERE id = $1";
+    let both = "SELECT t.*, u.name AS other FROM pg.t AS t JOIN pg.u AS u ON u.id = t.id \
+                WHERE t.id <= $1";
+    let none = "SELECT * FROM pg.t WHERE id = $1 AND id <> $1 AND false";
+    let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+    for id in 1..4 {
+        let one = started(&session, all, int(id)).await.expect("an answer");
+        assert_eq!(one, (names(&["id", "name"]), 1));
+        let few = started(&session, both, int(id)).await.expect("an answer");
+        assert_eq!(few, (names(&["id", "name", "other"]), usize::try_from(id).expect("small")));
+        let no = started(&session, none, int(id)).await.expect("an answer");
+        assert_eq!(no, (names(&["id", "name"]), 0));
+    }
+    let hits = engine.plan_cache().hits;
+    assert!(hits >= 4, "{hits}");
+    client.batch_execute("ALTER TABLE t ADD COLUMN more int").await.expect("altered");
+    // In whatever order: nothing but the source itself says so.
+    let no = started(&session, none, int(1)).await.expect("an answer");
+    assert_eq!(no, (names(&["id", "name", "more"]), 0));
+    client.batch_execute("ALTER TABLE t ADD COLUMN again int").await.expect("altered");
+    let one = started(&session, all, int(2)).await.expect("an answer");
+    assert_eq!(one, (names(&["id", "name", "more", "again"]), 1));
+    let few = started(&session, both, int(2)).await.expect("an answer");
+    assert_eq!(few, (names(&["id", "name", "more", "again", "other"]), 2));
+    client.batch_execute("ALTER TABLE t DROP COLUMN name").await.expect("altered");
+    let one = started(&session, all, int(2)).await.expect("an answer");
+    assert_eq!(one, (names(&["id", "more", "again"]), 1));
+    client.batch_execute("DROP TABLE t").await.expect("dropped");
+    for sql in [all, both, none] {
+        let error = started(&session, sql, int(1)).await.expect_err("the table is gone");
+        assert_eq!(error.code(), ErrorCode::UnknownTable, "{error}");
+    }
+    client.batch_execute("CREATE VIEW t AS SELECT 1 AS id, 2 AS b").await.expect("made");
+    let one = started(&session, all, int(1)).await.expect("an answer");
+    assert_eq!(one, (names(&["id", "b"]), 1));
+    // Statements that went wrong have ended, and are not listed as running.
+    let running = engine.queries();
+    let running = running
+        .iter()
+        .filter(|query| matches!(query.state, QueryState::Planned | QueryState::Running));
+    assert_eq!(running.count(), 0);
 }

@@ -67,8 +67,8 @@ tables = { \"positions\" = \"positions_daily\", \"audit.log\" = \"log\" }
 
 The other keys are the connector's own, as for a source. When the connector is the source's, options
 that are not about the place are the source's unless the replica has its own: for `postgres`
-`max_connections`, `max_partitions`, `min_partition_size`, `connect_timeout`, `acquire_timeout`,
-`application_name`, `tls_root_cert` and `writable`; for `sqlite` `max_connections`,
+`max_connections`, `max_partitions`, `min_partition_size`, `max_query_rows`, `connect_timeout`,
+`acquire_timeout`, `application_name`, `tls_root_cert` and `writable`; for `sqlite` `max_connections`,
 `acquire_timeout`, `busy_timeout` and `writable` (`true` lets INSERT, UPDATE and DELETE write to the source; it is
 `false` when absent); for `files` none. Where the `files` connector has tables of its own to declare, they
 stand in the same `tables`, as tables: `[sources.NAME.replicas.tables.log]`.

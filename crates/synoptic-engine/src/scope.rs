@@ -133,6 +133,20 @@ impl Scope {
         !self.scans.0.lock().scans.is_empty()
     }
 
+    /// Whether every one of `tables` is read.
+    pub(crate) fn reads_all(&self, tables: &[(SourceName, TableName)]) -> bool {
+        let records = self.scans.0.lock();
+        tables.iter().all(|(source, table)| {
+            let mut scans = records.scans.iter();
+            scans.any(|scan| scan.source == *source && scan.tables.contains(table))
+        })
+    }
+
+    /// Whether there is a single scan, and so nothing that could change what it reads or when.
+    pub(crate) fn has_one_scan(&self) -> bool {
+        self.scans.0.lock().scans.len() == 1
+    }
+
     /// The snapshots that scans were prepared under.
     pub(crate) fn snapshots(&self) -> Vec<(SourceName, Arc<dyn Snapshot>)> {
         let snapshots = self.snapshots.lock();

@@ -10,6 +10,7 @@ use tonic::metadata::{KeyAndValueRef, MetadataMap};
 
 use crate::connection::ConnectionInfo;
 use crate::edge::Types;
+use crate::encode::Compression;
 use crate::sessions::{COOKIE, ClientSession, Key, Sessions};
 use crate::status::{Fault, Result};
 
@@ -30,6 +31,8 @@ pub(crate) struct Call {
     pub(crate) overrides: Vec<(String, String)>,
     /// Which Arrow types the client asked for.
     pub(crate) types: Types,
+    /// How it wants batches compressed.
+    pub(crate) compression: Compression,
     /// How long the client waits in all, and until when.
     pub(crate) limit: Option<(Duration, Deadline)>,
     /// Whether the call named its session itself, by cookie or token.
@@ -51,13 +54,14 @@ impl Call {
         let named = session_key(sessions, headers);
         let connection = extensions.get::<ConnectionInfo>().map_or(0, |info| info.id);
         let key = named.unwrap_or(Key::Connection(connection));
-        let (overrides, types) = read_options(headers)?;
+        let (overrides, types, compression) = read_options(headers)?;
         let client = client_name(headers);
         Ok(Self {
             session: sessions.get(key, &client),
             client,
             overrides,
             types,
+            compression,
             limit: read_timeout(headers).and_then(|t| Deadline::after(t).map(|d| (t, d))),
             named: named.is_some(),
         })
@@ -124,10 +128,10 @@ fn check_size(headers: &MetadataMap) -> Result<()> {
     ))
 }
 
-fn read_options(headers: &MetadataMap) -> Result<(Vec<(String, String)>, Types)> {
+fn read_options(headers: &MetadataMap) -> Result<(Vec<(String, String)>, Types, Compression)> {
     let mut probe = QueryOptions::default();
     let mut overrides = Vec::new();
-    let mut types = Types::default();
+    let (mut types, mut compression) = (Types::default(), Compression::default());
     for entry in headers.iter() {
         let KeyAndValueRef::Ascii(name, value) = entry else { continue };
         let Some(option) = name.as_str().strip_prefix(OPTION_PREFIX) else { continue };
@@ -143,6 +147,14 @@ fn read_options(headers: &MetadataMap) -> Result<(Vec<(String, String)>, Types)>
                     _ => return Err(invalid("it takes 'native' or 'compatible'")),
                 }
             }
+            "compression" => {
+                compression = match value.trim().to_ascii_lowercase().as_str() {
+                    "none" => Compression::None,
+                    "lz4" => Compression::Lz4,
+                    "zstd" => Compression::Zstd,
+                    _ => return Err(invalid("it takes 'none', 'lz4' or 'zstd'")),
+                }
+            }
             option => {
                 // Also on calls that have no use for it: a misspelt option is not passed over.
                 probe.set(option, value).map_err(Error::from)?;
@@ -150,7 +162,7 @@ fn read_options(headers: &MetadataMap) -> Result<(Vec<(String, String)>, Types)>
             }
         }
     }
-    Ok((overrides, types))
+    Ok((overrides, types, compression))
 }
 
 /// The header `grpc-timeout`: at most eight digits and a unit.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{BinaryViewType, DataType, Schema, SchemaRef, StringViewType};
 use arrow::error::ArrowError;
+use arrow::ipc::CompressionType;
 use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
 use arrow_flight::{FlightData, IpcMessage, SchemaAsIpc};
 use bytes::Bytes;
@@ -22,6 +23,29 @@ pub(crate) struct Limits {
     pub(crate) message: usize,
     /// What a single row may have.
     pub(crate) row: usize,
+}
+
+/// How the buffers of batches are compressed. It costs the server more than it saves on a fast
+/// link, so it is for clients that ask for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Compression {
+    #[default]
+    None,
+    Lz4,
+    Zstd,
+}
+
+impl Compression {
+    /// What the IPC format calls it. DataFusion's own features have both codecs built.
+    fn options(self) -> IpcWriteOptions {
+        let kind = match self {
+            Self::None => None,
+            Self::Lz4 => Some(CompressionType::LZ4_FRAME),
+            Self::Zstd => Some(CompressionType::ZSTD),
+        };
+        // It fails only for formats older than the default one.
+        IpcWriteOptions::default().try_with_compression(kind).unwrap_or_default()
+    }
 }
 
 /// One encoded message.
@@ -44,8 +68,12 @@ pub(crate) struct Encoder {
 
 impl Encoder {
     /// An encoder, and the message that says the schema.
-    pub(crate) fn new(schema: SchemaRef, limits: Limits) -> (Self, FlightData) {
-        let options = IpcWriteOptions::default();
+    pub(crate) fn new(
+        schema: SchemaRef,
+        limits: Limits,
+        compression: Compression,
+    ) -> (Self, FlightData) {
+        let options = compression.options();
         let generator = IpcDataGenerator::default();
         // A dictionary that changes from batch to batch is sent again.
         let mut dictionaries = DictionaryTracker::new(false);

@@ -22,7 +22,7 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use prost::Message;
-use synoptic_engine::{CancelOutcome, Engine, PlannedQuery, Request, Session};
+use synoptic_engine::{CancelOutcome, Engine, PlannedQuery, QueryStream, Request, Session};
 use synoptic_types::{ErrorCode, QueryId, QueryOptions};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Response};
@@ -156,7 +156,7 @@ impl Statements {
             };
             let schema = edge::schema(&planned.schema(), ticket.types, Some(&ticket.query));
             same_columns(&promised, &schema)?;
-            self.send(call, planned, Arc::new(promised))
+            Ok(self.send(call, planned.run()?, Arc::new(promised)))
         };
         answer.await.map_err(|f: Fault| f.with_query(&ticket.query))
     }
@@ -169,9 +169,11 @@ impl Statements {
     ) -> Result<Response<Messages>> {
         let id = new_query_id();
         let answer = async {
-            let planned = self.plan(call, &statement, &id, call.remaining()).await?;
-            let schema = edge::schema(&planned.schema(), statement.types, Some(&id));
-            self.send(call, planned, schema)
+            let request = request(call, &statement, &id, call.remaining());
+            let started = async { Ok(statement.session.start(request).await?) };
+            let query = call.bounded(started).await?;
+            let schema = edge::schema(&query.schema(), statement.types, Some(&id));
+            Ok(self.send(call, query, schema))
         };
         answer.await.map_err(|f: Fault| f.with_query(&id))
     }
@@ -255,13 +257,7 @@ impl Statements {
         id: &QueryId,
         timeout: Option<Duration>,
     ) -> Result<PlannedQuery> {
-        let request = Request {
-            sql: statement.sql.clone(),
-            parameters: statement.parameters.clone(),
-            overrides: call.overrides.clone(),
-            timeout,
-            query_id: Some(id.clone()),
-        };
+        let request = request(call, statement, id, timeout);
         call.bounded(async { Ok(statement.session.plan(request).await?) }).await
     }
 
@@ -319,23 +315,18 @@ impl Statements {
         self.kept.remove(id)?.lock().take()
     }
 
-    fn send(
-        &self,
-        call: &Call,
-        planned: PlannedQuery,
-        schema: SchemaRef,
-    ) -> Result<Response<Messages>> {
-        let query = planned.run()?;
+    fn send(&self, call: &Call, query: QueryStream, schema: SchemaRef) -> Response<Messages> {
         let id = query.id().clone();
         let sending = Sending {
             schema,
             limits: self.limits(),
             limit: call.limit,
+            compression: call.compression,
             stop: self.stop.child_token(),
         };
         let mut response = Response::new(stream::answer(query, sending));
         name_query(&mut response, &id);
-        Ok(response)
+        response
     }
 
     fn endpoint(&self, ticket: &Ticket) -> FlightEndpoint {
@@ -344,6 +335,16 @@ impl Statements {
         FlightEndpoint::new()
             .with_ticket(arrow_flight::Ticket::new(command.as_any().encode_to_vec()))
             .with_expiration_time(timestamp(ticket.expires_at))
+    }
+}
+
+fn request(call: &Call, statement: &Statement, id: &QueryId, timeout: Option<Duration>) -> Request {
+    Request {
+        sql: statement.sql.clone(),
+        parameters: statement.parameters.clone(),
+        overrides: call.overrides.clone(),
+        timeout,
+        query_id: Some(id.clone()),
     }
 }
 

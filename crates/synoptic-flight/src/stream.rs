@@ -23,7 +23,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 
 use crate::edge;
-use crate::encode::{Encoded, Encoder, Limits, wire_bytes};
+use crate::encode::{Compression, Encoded, Encoder, Limits, wire_bytes};
 use crate::status::{Fault, Result, panic_text};
 
 /// What DoGet answers with.
@@ -40,6 +40,8 @@ const HOLD: Duration = Duration::from_millis(20);
 pub(crate) struct Sending {
     pub(crate) schema: SchemaRef,
     pub(crate) limits: Limits,
+    /// How the batches are compressed.
+    pub(crate) compression: Compression,
     /// How long the client waits, and until when.
     pub(crate) limit: Option<(Duration, Deadline)>,
     /// Fires when the server stops waiting for its running queries.
@@ -69,7 +71,7 @@ pub(crate) fn repeated(batch: &RecordBatch, limits: Limits, receipt: Bytes) -> M
 }
 
 fn messages(batch: &RecordBatch, limits: Limits) -> Vec<Result<FlightData, Status>> {
-    let (mut encoder, schema) = Encoder::new(batch.schema(), limits);
+    let (mut encoder, schema) = Encoder::new(batch.schema(), limits, Compression::None);
     let mut messages = vec![Ok(schema)];
     if batch.num_rows() == 0 {
         messages.push(encoder.empty().map_err(Status::from));
@@ -158,7 +160,8 @@ async fn send_all(
     sender: &mpsc::Sender<Item>,
 ) -> Result<()> {
     let schema = sending.schema;
-    let (mut encoder, message) = Encoder::new(SchemaRef::clone(&schema), sending.limits);
+    let (mut encoder, message) =
+        Encoder::new(SchemaRef::clone(&schema), sending.limits, sending.compression);
     let mut outbox = Outbox { sender, held: None };
     outbox.send(message).await?;
     while let Some(batch) = outbox.wait_for(query.next()).await? {

@@ -47,4 +47,6 @@ pub struct Pinned {
     pub before: CopyPosition,
     /// Where it was afterwards: the snapshot shows at most this. For a version, the same again.
     pub after: CopyPosition,
+    /// Whether every table that is read is found to be exactly as it was described.
+    pub confirmed: bool,
 }

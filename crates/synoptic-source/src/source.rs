@@ -48,6 +48,13 @@ pub trait Snapshot: Any + Debug + Send + Sync {
         Ok(Pinned::default())
     }
 
+    /// As [`Snapshot::pin`], for a statement that has one scan and opens it next, as it was
+    /// prepared: a source may begin to read in the same exchange. What it reads is that of the
+    /// snapshot, and so comes after the first question for the position.
+    async fn pin_for_its_scan(&self) -> Result<Pinned> {
+        self.pin().await
+    }
+
     /// Whether the state that is read was fixed while the statement was planned, by
     /// [`Source::prepare`], and not by [`Snapshot::pin`]: a listing of objects, say.
     fn is_fixed_by_planning(&self) -> bool {
@@ -152,6 +159,12 @@ pub trait Source: Debug + Send + Sync + 'static {
     /// [`Position::Unknown`]: synoptic_types::Position::Unknown
     async fn position(&self) -> Result<CopyPosition> {
         Ok(CopyPosition::default())
+    }
+
+    /// Whether a snapshot that is pinned says if the tables are what they were described as
+    /// ([`Pinned::confirmed`]). Then a plan that is kept can be used without asking for them first.
+    fn confirms_tables(&self) -> bool {
+        false
     }
 
     /// Asks the source for a sign of life.

@@ -5,9 +5,11 @@ use std::time::Duration;
 use datafusion::common::stats::Precision;
 use datafusion::prelude::{Expr, col, lit};
 use futures::TryStreamExt;
-use synoptic_source::{Fragment, Pushdown};
+use serde_json::json;
+use synoptic_source::{ErrorKind, Fragment, Pushdown};
+use synoptic_types::Position;
 
-use super::{Db, Run, read, rows, texts};
+use super::{Db, Run, assert_error, first_error, open, read, rows, texts};
 
 const PEOPLE: &str = "\
     CREATE TABLE people (id int PRIMARY KEY, name text NOT NULL, age int, code char(5)); \
@@ -17,7 +19,7 @@ const PEOPLE: &str = "\
 
 #[tokio::test]
 async fn the_text_is_one_copy_with_everything_in_it() {
-    let db = Db::new(PEOPLE).await;
+    let db = Db::with_options(PEOPLE, json!({ "max_query_rows": 0 })).await;
     let filters = vec![col("age").gt(lit(3)), col("name").eq(lit("it's"))];
     let table = db.table("people").await;
     for filter in &filters {
@@ -185,4 +187,112 @@ async fn estimates_come_from_the_server() {
     assert_eq!(null.num_rows, Precision::Inexact(100));
     let limited = scan(vec![], Some(10)).await.statistics();
     assert_eq!(limited.num_rows, Precision::Inexact(10));
+}
+
+/// A look-up by key.
+async fn one(db: &Db, id: i64) -> Fragment {
+    let table = db.table("people").await;
+    let filters = vec![col("id").eq(lit(id))];
+    Fragment { filters, ..Fragment::table(table) }
+}
+
+#[tokio::test]
+async fn few_rows_are_asked_for_together_with_their_snapshot() {
+    let db = Db::new(PEOPLE).await;
+    let running = "query LIKE '/* synoptic query_id=%'";
+    // The first statement learns what the role may ask and opens the connection.
+    for (round, begins) in [true, true, false].into_iter().enumerate() {
+        let run = Run::new(&db.source);
+        let scan = run.prepare(one(&db, 7).await).await;
+        let text = scan.remote_text();
+        assert!(text.contains("*/ SELECT \"id\"") && !text.contains("COPY"), "{text}");
+        let pinned = match begins {
+            true => run.snapshot.pin_for_its_scan().await,
+            false => run.snapshot.pin().await,
+        };
+        let pinned = pinned.expect("the snapshot is pinned");
+        assert!(pinned.confirmed);
+        assert_ne!(pinned.before.position, Position::Unknown);
+        assert_ne!(pinned.after.position, Position::Unknown);
+        assert_eq!(db.sessions(running).await, i64::from(begins), "the read was begun: {begins}");
+        // What is committed now is too late.
+        db.execute("UPDATE people SET name = name || '!' WHERE id = 7").await;
+        let batches: Vec<_> = run.open(&scan).try_collect().await.expect("it is read");
+        assert_eq!(texts(&batches, "name"), [format!("name 7{}", "!".repeat(round))]);
+        assert!(run.counters.bytes() > 0);
+        drop((run, scan, batches));
+        db.until_none("state <> 'idle'").await;
+    }
+}
+
+#[tokio::test]
+async fn few_rows_that_nobody_reads_are_given_up() {
+    let db = Db::new(PEOPLE).await;
+    for _ in 0..3 {
+        let run = Run::new(&db.source);
+        let scan = run.prepare(one(&db, 7).await).await;
+        run.snapshot.pin_for_its_scan().await.expect("the snapshot is pinned");
+        drop((run, scan));
+        db.until_none("state <> 'idle'").await;
+    }
+    assert_eq!(rows(&read(&db.source, one(&db, 8).await).await.expect("it is read")), 1);
+}
+
+#[tokio::test]
+async fn more_rows_than_were_expected_are_all_there() {
+    let db = Db::new(PEOPLE).await;
+    let table = db.table("people").await;
+    let run = Run::new(&db.source);
+    let scan = run.prepare(Fragment::table(table)).await;
+    assert!(!scan.remote_text().contains("COPY"), "{}", scan.remote_text());
+    db.execute(
+        "INSERT INTO people SELECT i, 'name ' || i, 5, 'c' FROM generate_series(1001, 60000) i",
+    )
+    .await;
+    run.snapshot.pin_for_its_scan().await.expect("the snapshot is pinned");
+    let batches: Vec<_> = run.open(&scan).try_collect().await.expect("it is read");
+    assert_eq!(rows(&batches), 60_000);
+    assert!(batches.len() > 3, "in batches of the usual size");
+}
+
+#[tokio::test]
+async fn a_table_that_was_changed_is_found_out_before_its_few_rows_are_handed_on() {
+    let db = Db::new(PEOPLE).await;
+    let fragment = one(&db, 7).await;
+    let run = Run::new(&db.source);
+    let scan = run.prepare(fragment.clone()).await;
+    db.execute("ALTER TABLE people ADD COLUMN more int").await;
+    let pinned = run.snapshot.pin_for_its_scan().await.expect("what is used is the same");
+    assert!(!pinned.confirmed, "it is not the table that was described");
+    let batches: Vec<_> = run.open(&scan).try_collect().await.expect("it is read");
+    assert_eq!(texts(&batches, "name"), ["name 7"]);
+
+    let run = Run::new(&db.source);
+    let scan = run.prepare(fragment.clone()).await;
+    db.execute("ALTER TABLE people ALTER COLUMN age TYPE bigint").await;
+    let error = run.snapshot.pin_for_its_scan().await.expect_err("a column has another type");
+    assert_error(&error, ErrorKind::Changed, &["people", "run it again"]);
+    drop((run, scan));
+
+    let run = Run::new(&db.source);
+    let scan = run.prepare(one(&db, 7).await).await;
+    db.execute("DROP TABLE people").await;
+    run.snapshot.pin_for_its_scan().await.expect_err("it is gone");
+    let error = first_error(run.open(&scan)).await;
+    assert_eq!(error.kind(), ErrorKind::Changed, "{error}");
+}
+
+#[tokio::test]
+async fn few_rows_fail_as_many_do() {
+    let setup = "CREATE TABLE t AS SELECT i AS id, \
+                     CASE WHEN i = 40 THEN 'NaN'::numeric ELSE i END::numeric(10,2) AS n \
+                     FROM generate_series(1, 50) i; ANALYZE t";
+    let db = Db::new(setup).await;
+    for source in
+        [db.source.clone(), open(&db.server.url(&db.name), json!({ "max_query_rows": 0 }))]
+    {
+        let table = super::table(&source, "t").await;
+        let error = read(&source, Fragment::table(table)).await.expect_err("a NaN");
+        assert_error(&error, ErrorKind::Data, &["bank", "t", "n", "NaN"]);
+    }
 }

@@ -5,9 +5,10 @@ use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Float64Type, IntervalMonthDayNano,
     IntervalMonthDayNanoType, IntervalUnit, TimeUnit, TimestampMicrosecondType, i256,
 };
-use synoptic_source::ErrorKind;
+use serde_json::json;
+use synoptic_source::{ErrorKind, Fragment};
 
-use super::{Db, assert_error, texts};
+use super::{Db, assert_error, open, read, table, texts};
 
 fn list(item: DataType) -> DataType {
     DataType::new_list(item, true)
@@ -228,13 +229,20 @@ async fn every_type_arrives_exactly() {
         values.iter().for_each(|(sql, _)| setup.push_str(&format!(", ({sql})")));
         setup.push(';');
     }
+    setup.push_str("ANALYZE;");
     db.execute(&setup).await;
+    let by_copy = open(&db.server.url(&db.name), json!({ "max_query_rows": 0 }));
     for (i, (native, arrow, values)) in cases().into_iter().enumerate() {
         let batches = db.read(&format!("t{i}")).await.unwrap_or_else(|e| panic!("{native}: {e}"));
         assert_eq!(batches[0].schema().field(0).data_type(), &arrow, "{native}");
         let expected: Vec<&str> =
             std::iter::once("NULL").chain(values.iter().map(|(_, text)| *text)).collect();
         assert_eq!(texts(&batches, "v"), expected, "{native}");
+        // Rows that come by a query and by COPY are the same to the bit.
+        let table = table(&by_copy, &format!("t{i}")).await;
+        let copied = read(&by_copy, Fragment::table(table)).await;
+        let copied = copied.unwrap_or_else(|e| panic!("{native} by COPY: {e}"));
+        assert_eq!(format!("{copied:?}"), format!("{batches:?}"), "{native}");
     }
 }
 
@@ -305,11 +313,8 @@ async fn what_does_not_fit_is_an_error_with_its_place() {
     }
     // The rest of the table is fine without the column.
     let table = db.table("t0").await;
-    let fragment = synoptic_source::Fragment {
-        projection: vec![0],
-        ..synoptic_source::Fragment::table(table)
-    };
-    assert_eq!(texts(&super::read(&db.source, fragment).await.unwrap(), "ok"), ["1"]);
+    let fragment = Fragment { projection: vec![0], ..Fragment::table(table) };
+    assert_eq!(texts(&read(&db.source, fragment).await.unwrap(), "ok"), ["1"]);
 }
 
 #[tokio::test]

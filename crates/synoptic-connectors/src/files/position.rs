@@ -120,7 +120,8 @@ impl Positions {
                 follows: true,
                 ..CopyPosition::at(mark.map_or(Position::Unknown, |mark| place(mark).clone()))
             };
-            return Ok(Pinned { before: at(|mark| &mark.position), after: at(|mark| &mark.seen) });
+            let (before, after) = (at(|mark| &mark.position), at(|mark| &mark.seen));
+            return Ok(Pinned { before, after, confirmed: false });
         }
         if listed.is_empty() {
             return Ok(Pinned::default());
@@ -135,7 +136,7 @@ impl Positions {
         }
         let position = if same { version } else { Position::Unknown };
         let at = CopyPosition::at(position);
-        Ok(Pinned { before: at.clone(), after: at })
+        Ok(Pinned { before: at.clone(), after: at, confirmed: false })
     }
 
     /// The state of everything at the location.

@@ -29,7 +29,7 @@ pub(super) struct CopyFault {
 }
 
 impl CopyFault {
-    fn frame(what: &'static str) -> Self {
+    pub(super) fn frame(what: &'static str) -> Self {
         Self { fault: Box::new(Fault::Malformed(what)), column: None }
     }
 }
@@ -78,6 +78,36 @@ impl CopyDecoder {
             rest = self.row(rest)?;
         }
         Ok(())
+    }
+
+    /// Takes one row as the row protocol brings it: its fields, `None` for NULL. Such rows have
+    /// neither header nor trailer; [`CopyDecoder::end_rows`] says that they are all.
+    ///
+    /// # Errors
+    /// As [`CopyDecoder::push`].
+    pub fn push_row(&mut self, fields: &[Option<&[u8]>]) -> Result<(), CopyFault> {
+        if self.state == State::Done {
+            return Err(CopyFault::frame("a row after the end"));
+        }
+        if fields.len() != self.columns.len() {
+            return Err(CopyFault::frame("a row with another number of fields"));
+        }
+        for (i, (column, value)) in self.columns.iter_mut().zip(fields).enumerate() {
+            match value {
+                None => column.append_null(),
+                Some(value) => {
+                    self.bytes += value.len();
+                    column.append(value).map_err(|fault| CopyFault { fault, column: Some(i) })?;
+                }
+            }
+        }
+        self.rows += 1;
+        Ok(())
+    }
+
+    /// The server has ended a result that came row by row.
+    pub fn end_rows(&mut self) {
+        self.state = State::Done;
     }
 
     #[inline]

@@ -23,13 +23,17 @@ const READABLE: &str = "\
     AND pg_catalog.has_any_column_privilege(c.oid, 'SELECT')";
 
 /// A text that changes with the description: the identity of the relation and of its last change,
-/// and a digest of everything the description says.
+/// and a digest of everything the description says. Every scan asks for it, so it says itself what
+/// `obj_description()` says: that is an SQL function, and running one costs the server as much as
+/// all the rest.
 const STAMP: &str = "\
     c.oid || '/' || c.xmin || '/' || \
     pg_catalog.left(pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(\
         pg_catalog.concat_ws('|', c.relkind, \
             pg_catalog.has_table_privilege(c.oid, 'SELECT'), \
-            pg_catalog.obj_description(c.oid, 'pg_class'), \
+            (SELECT d.description FROM pg_catalog.pg_description d WHERE d.objoid = c.oid \
+                AND d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass \
+                AND d.objsubid = 0), \
             (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(',', a.attnum, a.attname, \
                     a.atttypid, a.atttypmod, a.attndims, a.attnotnull, a.attcollation, \
                     a.attisdropped, pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')), \
@@ -76,13 +80,16 @@ fn stamp_select(schema: &str, name: &str) -> String {
 /// The name under which connections keep the question for a stamp prepared: planning it costs the
 /// server several times what answering it does. The name is that of the text. Behind a pooler, where
 /// a connection may be another's next, it thus always means the same question or none.
-static STAMP_NAME: LazyLock<String> = LazyLock::new(|| {
+static STAMP_NAME: LazyLock<String> =
+    LazyLock::new(|| prepared_name("synoptic_stamp", &stamp_select("$1", "$2")));
+
+/// The name of a statement that connections keep prepared: that of its text.
+pub(super) fn prepared_name(what: &str, text: &str) -> String {
     // FNV-1a: the same in every process.
     let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    let text = stamp_select("$1", "$2");
     let digest = text.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, fold);
-    format!("synoptic_stamp_{digest:016x}")
-});
+    format!("{what}_{digest:016x}")
+}
 
 /// Prepares what [`stamps_sql`] executes on a connection.
 pub(super) fn prepare_stamps_sql() -> String {

@@ -10,6 +10,7 @@
 //! snapshot.rs    one transaction per scan, all in one exported snapshot
 //! connect.rs     sslmode agreed with the server;  tap.rs  rows past tokio-postgres
 //! scan.rs        COPY … (FORMAT BINARY) → copy.rs (frames) → decode.rs, numeric.rs (values)
+//! rows.rs        the same for few rows, which a query brings a round trip sooner
 //! error.rs       SQLSTATE → ErrorKind
 //! ```
 
@@ -27,6 +28,7 @@ mod position;
 mod ranges;
 mod relation;
 mod request;
+mod rows;
 mod scan;
 mod snapshot;
 mod source;
@@ -49,6 +51,7 @@ pub const INHERITED: &[&str] = &[
     "max_connections",
     "max_partitions",
     "min_partition_size",
+    "max_query_rows",
     "connect_timeout",
     "acquire_timeout",
     "application_name",

@@ -16,6 +16,8 @@ const DEFAULT_MAX_CONNECTIONS: u32 = 20;
 const LARGEST_MAX_CONNECTIONS: u32 = 10_000;
 /// Reading this much takes longer than opening a connection.
 const DEFAULT_MIN_PARTITION_SIZE: ByteSize = ByteSize(8 << 20);
+/// More rows are better read by COPY.
+const DEFAULT_MAX_QUERY_ROWS: u64 = 1000;
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -27,6 +29,7 @@ struct DeclaredOptions {
     max_connections: Option<u32>,
     max_partitions: Option<u32>,
     min_partition_size: Option<String>,
+    max_query_rows: Option<u64>,
     connect_timeout: Option<String>,
     acquire_timeout: Option<String>,
     application_name: Option<String>,
@@ -58,6 +61,9 @@ pub(super) struct Options {
     pub max_partitions: u32,
     /// How many bytes of the table a range has at least.
     pub min_partition_size: ByteSize,
+    /// Results that are expected to have at most this many rows come by a query and not by COPY;
+    /// see `rows.rs`.
+    pub max_query_rows: u64,
     /// For the whole way from the name lookup to the end of authentication.
     pub connect_timeout: Duration,
     /// How long a statement waits for free connections.
@@ -151,6 +157,7 @@ impl Options {
             max_connections,
             max_partitions,
             min_partition_size,
+            max_query_rows: options.max_query_rows.unwrap_or(DEFAULT_MAX_QUERY_ROWS),
             connect_timeout,
             acquire_timeout,
             application_name,

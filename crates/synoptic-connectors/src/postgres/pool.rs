@@ -21,7 +21,7 @@ use super::connect::{Connector, can_be_tapped, without_tls};
 use super::discover::{prepare_stamps_sql, stamps_sql};
 use super::error::{from_postgres, is_fatal, is_lost, timed_out};
 use super::options::Options;
-use super::position::Memory;
+use super::position::{Memory, prepare_position_sql};
 use super::tap::{Rows, Tap};
 use super::tls::Tls;
 
@@ -382,7 +382,9 @@ impl Connection {
         let (client, closing, cancel) = Self::start(connected, canceller);
         // The first poll sends it; its answer is read and thrown away before the next one's. Should
         // it fail, executing it says so.
-        let _ = client.batch_execute(&prepare_stamps_sql()).now_or_never();
+        for sql in [prepare_stamps_sql(), prepare_position_sql()] {
+            let _ = client.batch_execute(&sql).now_or_never();
+        }
         let now = Instant::now();
         Ok(Self { client, tap, cancel, closing: Some(closing), opened: now, used: now })
     }

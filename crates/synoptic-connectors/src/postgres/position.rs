@@ -28,12 +28,15 @@
 //! * `WaitForWALToBecomeAvailable`, `rescanLatestTimeLine` in `xlogrecovery.c`, `readTimeLineHistory`
 //!   in `timeline.c` (in `xlog.c` before PostgreSQL 15)
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use synoptic_source::CopyPosition;
 use synoptic_types::{Epoch, Lineage, Lsn, Position};
 use tokio_postgres::{Client, SimpleQueryMessage};
+
+use super::discover::prepared_name;
 
 /// After this long, a role that may not ask everything is looked at again.
 const RIGHTS_LIFETIME: Duration = Duration::from_secs(60);
@@ -64,6 +67,8 @@ struct Kept {
     lineage: Option<(Epoch, Lineage)>,
     /// The timeline a standby was seen to stream since it was started.
     streamed: Option<(Epoch, Incarnation)>,
+    /// Whether it was a standby when it was asked last.
+    follows: Option<bool>,
 }
 
 /// One run of a server, from its start: its start in microseconds.
@@ -87,6 +92,8 @@ pub(super) struct Answer {
     streamed_timeline: Option<u32>,
     /// The newest timeline of which there is a history, 1 when there is none.
     most_timeline: Option<u32>,
+    /// It was asked what only a primary can answer.
+    as_primary: bool,
 }
 
 /// What the role may ask, in one row of texts.
@@ -104,11 +111,32 @@ const RIGHTS_SQL: &str = "SELECT \
         ('pg_catalog.pg_control_recovery()'), ('pg_catalog.pg_ls_waldir()'), \
         ('pg_catalog.pg_read_file(text,bigint,bigint,boolean)')) AS functions (f)";
 
+/// The question for a server that was a primary when it was asked last: all that can be known of
+/// one, in one statement. A standby answers that it is one, and is asked again.
+const PRIMARY_QUESTION: &str = "SELECT s.system_identifier AS of_primary, \
+    pg_catalog.int8((EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)), \
+    pg_catalog.pg_is_in_recovery(), \
+    CASE WHEN NOT pg_catalog.pg_is_in_recovery() \
+    THEN pg_catalog.pg_current_wal_insert_lsn() END, \
+    CASE WHEN NOT pg_catalog.pg_is_in_recovery() \
+    THEN pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()) END \
+    FROM pg_catalog.pg_control_system() AS s";
+
+/// Under which name connections keep it prepared; see `STAMP_NAME`.
+static PRIMARY_QUESTION_NAME: LazyLock<String> =
+    LazyLock::new(|| prepared_name("synoptic_position", PRIMARY_QUESTION));
+
+/// Prepares the question for a primary on a connection: every statement asks it twice, and planning
+/// it costs the server several times what answering it does.
+pub(super) fn prepare_position_sql() -> String {
+    format!("PREPARE {} AS {PRIMARY_QUESTION}", *PRIMARY_QUESTION_NAME)
+}
+
 /// The question, as one message of statements that run one after the other.
 ///
 /// Whether a role may call a function is decided before the first row, whatever CASE says; so what
 /// it may not call is left out.
-pub(super) fn question(rights: Rights) -> String {
+fn question(rights: Rights) -> String {
     let mut sql = String::new();
     if rights.control {
         sql.push_str(
@@ -160,6 +188,14 @@ impl Answer {
                     answer.system = text(0).and_then(|t| t.parse().ok()).map(i64::cast_unsigned);
                     answer.started = text(1).and_then(|text| text.parse().ok());
                     answer.least_timeline = text(2).and_then(|text| text.parse().ok());
+                }
+                "of_primary" => {
+                    answer.as_primary = true;
+                    answer.system = text(0).and_then(|t| t.parse().ok()).map(i64::cast_unsigned);
+                    answer.started = text(1).and_then(|text| text.parse().ok());
+                    answer.recovering = text(2).map(|text| text == "t");
+                    answer.head = lsn(3);
+                    answer.written_timeline = text(4).and_then(hex_timeline);
                 }
                 "recovering" => {
                     answer.recovering = text(0).map(|text| text == "t");
@@ -236,6 +272,34 @@ impl Memory {
         Ok(rights)
     }
 
+    /// What to ask, as one message; `prepared`: connections keep what was prepared on them.
+    ///
+    /// # Errors
+    /// When the server does not answer what the role may ask.
+    pub async fn question(
+        &self,
+        client: &Client,
+        prepared: bool,
+    ) -> Result<String, tokio_postgres::Error> {
+        let rights = self.rights(client).await?;
+        let was_primary = self.0.lock().follows == Some(false);
+        Ok(match (rights.control && was_primary, prepared) {
+            (true, true) => format!("EXECUTE {}", *PRIMARY_QUESTION_NAME),
+            (true, false) => PRIMARY_QUESTION.to_owned(),
+            (false, _) => question(rights),
+        })
+    }
+
+    /// Whether `answer` is that of a standby that was asked as a primary, of which it says too
+    /// little. It will be asked as a standby from now on.
+    pub fn has_turned(&self, answer: &Answer) -> bool {
+        let turned = answer.as_primary && answer.recovering != Some(false);
+        if turned {
+            self.0.lock().follows = None;
+        }
+        turned
+    }
+
     /// Forgets what the role may ask: a question has failed.
     pub fn forget_rights(&self) {
         self.0.lock().rights = None;
@@ -266,6 +330,9 @@ impl Memory {
 
     /// What `answer` says of the copy.
     pub fn position(&self, answer: &Answer) -> CopyPosition {
+        if answer.recovering.is_some() {
+            self.0.lock().follows = answer.recovering;
+        }
         let epoch = self.epoch(answer);
         let follows = answer.recovering == Some(true);
         let at = |lsn: Option<Lsn>| match (epoch, lsn) {
@@ -287,8 +354,13 @@ impl Memory {
     /// # Errors
     /// What the server says.
     pub async fn ask(&self, client: &Client) -> Result<CopyPosition, tokio_postgres::Error> {
-        let question = question(self.rights(client).await?);
-        let answer = Answer::read(&client.simple_query(&question).await?);
+        // On a connection that is used for this alone, and less often than statements ask.
+        let question = self.question(client, false).await?;
+        let mut answer = Answer::read(&client.simple_query(&question).await?);
+        if self.has_turned(&answer) {
+            let question = self.question(client, false).await?;
+            answer = Answer::read(&client.simple_query(&question).await?);
+        }
         self.learn_lineage(client, &answer).await?;
         Ok(self.position(&answer))
     }
@@ -301,6 +373,14 @@ impl Memory {
         }
     }
 
+    /// Whether [`Memory::learn_lineage`] has nothing to ask after `answer`.
+    pub fn knows_lineage(&self, answer: &Answer) -> bool {
+        let Some(epoch) = self.epoch(answer) else { return true };
+        let known = self.0.lock().lineage.as_ref().is_some_and(|(known, _)| *known == epoch);
+        // The first timeline has none before it.
+        known || epoch.timeline <= 1 || !self.known_rights().is_some_and(|r| r.history)
+    }
+
     /// Asks for the history of the timeline that `answer` is on, unless it is known: a history
     /// never changes.
     ///
@@ -311,12 +391,10 @@ impl Memory {
         client: &Client,
         answer: &Answer,
     ) -> Result<(), tokio_postgres::Error> {
-        let Some(epoch) = self.epoch(answer) else { return Ok(()) };
-        let known = self.0.lock().lineage.as_ref().is_some_and(|(known, _)| *known == epoch);
-        // The first timeline has none before it.
-        if known || epoch.timeline <= 1 || !self.known_rights().is_some_and(|r| r.history) {
+        if self.knows_lineage(answer) {
             return Ok(());
         }
+        let Some(epoch) = self.epoch(answer) else { return Ok(()) };
         let sql = format!(
             "SELECT pg_catalog.pg_read_file('pg_wal/{:08X}.history', 0, {HISTORY_BYTES}, true)",
             epoch.timeline

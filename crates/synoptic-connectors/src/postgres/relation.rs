@@ -7,6 +7,7 @@ use synoptic_types::Reason;
 use crate::sql::{Columns, POSTGRES, Rendered, Selected, Tables, render_relation};
 
 use super::discover::PgTable;
+use super::rows::{Expected, comes_by_rows};
 use super::scan::foreign_table;
 use super::snapshot::{ScanRequest, qualified};
 use super::types::{Encoding, builtin_of};
@@ -39,12 +40,17 @@ pub(super) fn render(relation: &Relation) -> std::result::Result<Rendered, Reaso
 ///
 /// # Errors
 /// `Internal` when the relation is not one that [`render`] accepts.
-pub(super) fn request(relation: &Relation, comment: &str) -> Result<(ScanRequest, Vec<Encoding>)> {
+pub(super) fn request(
+    relation: &Relation,
+    expected: Expected,
+    comment: &str,
+) -> Result<(ScanRequest, Vec<Encoding>)> {
     let stays = |reason: Reason| {
         SourceError::internal(format!("a relation was pushed that stays here: {reason}"))
     };
     let rendered = render(relation).map_err(stays)?;
-    let (wire_types, encodings) = wire(relation, &rendered).map_err(stays)?.into_iter().unzip();
+    let (wire_types, encodings): (Vec<u32>, Vec<Encoding>) =
+        wire(relation, &rendered).map_err(stays)?.into_iter().unzip();
     let lockable = rendered
         .tables
         .iter()
@@ -55,10 +61,15 @@ pub(super) fn request(relation: &Relation, comment: &str) -> Result<(ScanRequest
         .map(|(table, used)| (table, used.into_iter().collect::<Vec<_>>()));
     let (table, used) = tables.next().ok_or_else(foreign_table)?;
     let select = rendered.sql;
-    let copy = format!("{comment} COPY ({select}) TO STDOUT (FORMAT BINARY)");
+    let by_rows = lockable && expected.is_few(None) && comes_by_rows(&wire_types);
+    let copy = match by_rows {
+        true => format!("{comment} {select}"),
+        false => format!("{comment} COPY ({select}) TO STDOUT (FORMAT BINARY)"),
+    };
     let request = ScanRequest {
         shown: copy.clone(),
         copies: vec![copy],
+        by_rows,
         select: (!lockable).then(|| format!("{comment} {select}")),
         table,
         used,

@@ -10,6 +10,7 @@ use crate::sql::{POSTGRES, render_filter};
 
 use super::discover::PgTable;
 use super::ranges::Ranges;
+use super::rows::{Expected, comes_by_rows};
 use super::scan::foreign_table;
 use super::snapshot::{ScanRequest, qualified};
 
@@ -20,6 +21,7 @@ use super::snapshot::{ScanRequest, qualified};
 pub(super) fn request(
     fragment: &Fragment,
     ranges: &Ranges,
+    expected: Expected,
     query_id: &QueryId,
 ) -> Result<ScanRequest> {
     let table = &fragment.table;
@@ -61,15 +63,23 @@ pub(super) fn request(
         select
     };
     let comment = comment(query_id);
-    let copies: Vec<String> = ranges
-        .conditions()
+    let conditions = ranges.conditions();
+    let by_rows = detail.lockable
+        && conditions.len() == 1
+        && expected.is_few(fragment.limit)
+        && comes_by_rows(&wire_types);
+    let copies: Vec<String> = conditions
         .into_iter()
-        .map(|range| format!("{comment} COPY ({}) TO STDOUT (FORMAT BINARY)", select(range)))
+        .map(|range| match by_rows {
+            true => format!("{comment} {}", select(range)),
+            false => format!("{comment} COPY ({}) TO STDOUT (FORMAT BINARY)", select(range)),
+        })
         .collect();
     let first = copies.first().map_or("", String::as_str);
     Ok(ScanRequest {
         shown: format!("{first}{}", ranges.note()),
         copies,
+        by_rows,
         select: (!detail.lockable).then(|| format!("{comment} {}", select(None))),
         table: Arc::clone(table),
         used: used.into_iter().collect(),

@@ -30,7 +30,8 @@ use super::error::{from_postgres, timed_out};
 use super::pool::{Pool, within};
 use super::ranges::Ranges;
 use super::request::request;
-use super::snapshot::{OpenCopy, PgSnapshot, Registration, ScanRequest, Shared};
+use super::rows::{self, Expected};
+use super::snapshot::{Incoming, OpenCopy, PgSnapshot, Registration, ScanRequest, Shared};
 use super::types::Encoding;
 
 /// Batches that wait for a slow reader; behind them the server waits.
@@ -89,9 +90,15 @@ impl ScanPlan {
     }
 
     /// The plan with more conditions, in the place of this one.
-    fn narrowed(&self, fragment: Fragment, ranges: &Ranges, query_id: &QueryId) -> Result<Self> {
+    fn narrowed(
+        &self,
+        fragment: Fragment,
+        ranges: &Ranges,
+        expected: Expected,
+        query_id: &QueryId,
+    ) -> Result<Self> {
         Ok(Self {
-            request: Arc::new(request(&fragment, ranges, query_id)?),
+            request: Arc::new(request(&fragment, ranges, expected, query_id)?),
             fragment: Some((fragment, ranges.clone())),
             registration: Mutex::new(Arc::clone(&self.registration.lock())),
             schema: Arc::clone(&self.schema),
@@ -151,7 +158,9 @@ impl PreparedScan for PostgresScan {
                 Err(reason) => left.push((condition.clone(), reason)),
             }
         }
-        let plan = self.plan.narrowed(fragment, ranges, &self.query_id).ok()?;
+        let (rows, few) = (self.statistics.num_rows, self.pool.options().max_query_rows);
+        let expected = Expected { rows, few };
+        let plan = self.plan.narrowed(fragment, ranges, expected, &self.query_id).ok()?;
         let scan = Self {
             pool: Arc::clone(&self.pool),
             plan: Arc::new(plan),
@@ -374,37 +383,53 @@ fn fill(
     alarm: &mut Option<Pin<Box<Sleep>>>,
     bytes: &mut u64,
 ) -> Poll<Step> {
-    let pending = |cx: &mut Context<'_>, alarm: &mut Option<Pin<Box<Sleep>>>| match alarm {
-        Some(alarm) => alarm.poll_unpin(cx).map(|()| Step::TimedOut),
-        None => Poll::Pending,
-    };
-    let mut take = |decoder: &mut CopyDecoder, message: &[u8]| {
-        *bytes += message.len() as u64;
-        decoder.push(message).map(|()| !decoder.is_full())
-    };
-    while let Some(rows) = &mut open.rows {
-        if let Err(fault) = rows.each(|message| take(decoder, message)) {
-            return Poll::Ready(Step::Fault(fault));
-        }
-        if decoder.is_full() {
-            return Poll::Ready(Step::Full);
-        }
-        match rows.poll_more(cx) {
-            Poll::Ready(true) => {}
-            Poll::Ready(false) => open.rows = None,
-            Poll::Pending => return pending(cx, alarm),
-        }
-    }
     loop {
-        match open.stream.as_mut().poll_next(cx) {
-            Poll::Ready(Some(Ok(message))) => match take(decoder, &message) {
-                Ok(true) => {}
-                Ok(false) => return Poll::Ready(Step::Full),
-                Err(fault) => return Poll::Ready(Step::Fault(fault)),
+        let pushed = match &mut open.incoming {
+            Incoming::Copy(past, messages) => match past {
+                None => messages.as_mut().poll_next(cx).map_ok(|message| {
+                    *bytes += message.len() as u64;
+                    decoder.push(&message)
+                }),
+                Some(rows) => {
+                    let pushed = rows.each(|message| {
+                        *bytes += message.len() as u64;
+                        decoder.push(message).map(|()| !decoder.is_full())
+                    });
+                    match pushed {
+                        Err(fault) => return Poll::Ready(Step::Fault(fault)),
+                        Ok(()) if decoder.is_full() => return Poll::Ready(Step::Full),
+                        Ok(()) => rows.poll_more(cx).map(|more| {
+                            if !more {
+                                *past = None;
+                            }
+                            Some(Ok(Ok(())))
+                        }),
+                    }
+                }
             },
+            Incoming::Rows(rows) => match rows.as_mut().poll_next(cx) {
+                Poll::Ready(None) => {
+                    decoder.end_rows();
+                    Poll::Ready(None)
+                }
+                row => row.map_ok(|row| rows::push(decoder, &row).map(|length| *bytes += length)),
+            },
+        };
+        match pushed {
+            Poll::Ready(Some(Ok(Ok(())))) => {
+                if decoder.is_full() {
+                    return Poll::Ready(Step::Full);
+                }
+            }
+            Poll::Ready(Some(Ok(Err(fault)))) => return Poll::Ready(Step::Fault(fault)),
             Poll::Ready(Some(Err(error))) => return Poll::Ready(Step::Server(error)),
             Poll::Ready(None) => return Poll::Ready(Step::End),
-            Poll::Pending => return pending(cx, alarm),
+            Poll::Pending => {
+                return match alarm {
+                    Some(alarm) => alarm.poll_unpin(cx).map(|()| Step::TimedOut),
+                    None => Poll::Pending,
+                };
+            }
         }
     }
 }

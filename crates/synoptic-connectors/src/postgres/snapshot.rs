@@ -19,10 +19,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
+use futures::StreamExt;
 use futures::future::join;
 use parking_lot::Mutex;
 use synoptic_source::{ErrorKind, Pinned, Result, Snapshot, SourceError, Statement, TableDef};
@@ -30,14 +32,14 @@ use synoptic_types::{Position, TableName};
 use tokio::sync::{Notify, OnceCell, OwnedSemaphorePermit};
 use tokio::time::timeout;
 use tokio_postgres::types::Type;
-use tokio_postgres::{CopyOutStream, SimpleQueryMessage, Statement as Prepared};
+use tokio_postgres::{CopyOutStream, RowStream, SimpleQueryMessage, Statement as Prepared};
 
 use super::discover::{
     PgTable, describe_sql, difference, identifier, literal, stamps_sql, table_def,
 };
 use super::error::{from_postgres, is_lost};
 use super::pool::{Lease, Pool, within};
-use super::position::{Answer, Memory, question};
+use super::position::{Answer, Memory};
 use super::tap::Rows;
 
 /// PostgreSQL's longest `application_name`.
@@ -64,6 +66,9 @@ pub(super) struct ScanRequest {
     pub further: Vec<(Arc<TableDef>, Vec<usize>)>,
     /// `COPY (…) TO STDOUT (FORMAT BINARY)`, one for each partition.
     pub copies: Vec<String>,
+    /// There is one partition, and its text is a query instead, for the row protocol: see
+    /// `rows.rs`. Never for tables that cannot be locked.
+    pub by_rows: bool,
     /// What EXPLAIN shows of them.
     pub shown: String,
     /// The SELECT inside, for tables that cannot be locked: preparing it locks them as far as
@@ -87,7 +92,11 @@ pub(super) struct PgSnapshot(pub Arc<Shared>);
 #[async_trait]
 impl Snapshot for PgSnapshot {
     async fn pin(&self) -> Result<Pinned> {
-        self.0.pin().await.map_err(|error| self.0.pool.name(error))
+        self.0.pin(false).await.map_err(|error| self.0.pool.name(error))
+    }
+
+    async fn pin_for_its_scan(&self) -> Result<Pinned> {
+        self.0.pin(true).await.map_err(|error| self.0.pool.name(error))
     }
 }
 
@@ -202,7 +211,36 @@ struct Leg {
 struct ReadyCopy {
     id: CopyId,
     request: Arc<ScanRequest>,
-    prepared: PreparedCopy,
+    ready: Ready,
+}
+
+/// How far it is.
+enum Ready {
+    /// Its texts are known to the server.
+    Prepared(PreparedCopy),
+    /// It is a query, which needs no preparation.
+    Query,
+    /// It is a query and was sent together with what began its transaction. Its rows must be read
+    /// before anything else is asked on its connection.
+    Running(Pin<Box<RowStream>>),
+}
+
+impl fmt::Debug for Ready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Prepared(_) => "Prepared",
+            Self::Query => "Query",
+            Self::Running(_) => "Running",
+        })
+    }
+}
+
+/// What comes from the server.
+pub(super) enum Incoming {
+    /// The rows that come past tokio-postgres, and what comes behind them; without the former all is
+    /// in the latter.
+    Copy(Option<Rows>, Pin<Box<CopyOutStream>>),
+    Rows(Pin<Box<RowStream>>),
 }
 
 #[derive(Debug)]
@@ -217,9 +255,7 @@ pub(super) struct OpenCopy {
     leg: Option<Leg>,
     /// Dropped after the leg was given back.
     _hold: Hold,
-    /// The rows, and what comes behind them in `stream`; without it all is there.
-    pub rows: Option<Rows>,
-    pub stream: std::pin::Pin<Box<CopyOutStream>>,
+    pub incoming: Incoming,
 }
 
 impl OpenCopy {
@@ -292,44 +328,54 @@ impl Shared {
         let again = || Waiting::new(request, 1);
         self.state.lock().waiting.entry(id.scan).or_insert_with(again);
         let opened = async {
-            let begin = || self.begin((id, request), false);
+            // Nobody else can have a use for the transaction, when there is no other scan.
+            let begin = || self.begin((id, request), false, true);
             let begun = self.begun.get_or_try_init(begin).await?;
             let (leg, hold) = self.leg(id, request, begun).await?;
             // Whoever drops it from here on gives the leg back, and cancels what it runs.
             let mut leg = HeldLeg { shared: self, leg: Some(leg), hold };
-            let prepared = match leg.take_ready() {
+            let ready = match leg.take_ready() {
                 Some(ready) if ready.id == id && Arc::ptr_eq(&ready.request, request) => {
-                    ready.prepared
+                    ready.ready
                 }
-                _ => leg.prepare(request, partition).await.map_err(|e| self.map(&e))?,
+                other => {
+                    if let Some(ReadyCopy { ready: Ready::Running(rows), .. }) = other {
+                        leg.read_away(rows).await.map_err(|e| self.map(&e))?;
+                    }
+                    leg.prepare(request, partition).await.map_err(|e| self.map(&e))?
+                }
             };
-            check_shape(request, prepared.shape.as_ref())?;
+            if let Ready::Prepared(prepared) = &ready {
+                check_shape(request, prepared.shape.as_ref())?;
+            }
             if !request.tables().all(|(table, _)| begun.checked.contains(table.name())) {
                 let unknown = Answers::default();
                 self.check(leg.lease(), std::slice::from_ref(request), &unknown).await?;
             }
-            let (rows, stream) = leg.copy(&prepared.copy).await.map_err(|e| self.map(&e))?;
+            let incoming = leg.start(ready, request).await.map_err(|e| self.map(&e))?;
             let (leg, hold) = leg.into_parts();
             self.started(id.scan);
             let shared = Arc::clone(self);
-            Ok(OpenCopy { shared, leg, _hold: hold, rows, stream: Box::pin(stream) })
+            Ok(OpenCopy { shared, leg, _hold: hold, incoming })
         };
         within(deadline, opened).await
     }
 
     /// Takes the snapshot for all scans that are registered, and says where the server was before
-    /// and after. When there are none, nothing is sent and nothing is known.
+    /// and after. When there are none, nothing is sent and nothing is known. `reads`: the scan will
+    /// be opened as it is, so that it may be begun at once.
     ///
     /// # Errors
     /// As [`Shared::open`], but for the COPY itself.
-    pub async fn pin(self: &Arc<Self>) -> Result<Pinned> {
+    pub async fn pin(self: &Arc<Self>, reads: bool) -> Result<Pinned> {
         let pinned = async {
             if let Some(begun) = self.begun.get() {
                 return Ok(begun.pinned.clone());
             }
             let first = self.first_waiting();
             let Some((id, request)) = &first else { return Ok(Pinned::default()) };
-            let begun = self.begun.get_or_try_init(|| self.begin((*id, request), true)).await?;
+            let begun =
+                self.begun.get_or_try_init(|| self.begin((*id, request), true, reads)).await?;
             Ok(begun.pinned.clone())
         };
         within(self.statement.deadline, pinned).await
@@ -343,11 +389,14 @@ impl Shared {
     }
 
     /// Begins the snapshot: reserves, locks, exports, checks, and prepares the COPY `next`, all in
-    /// one round trip; with `asks`, the position is asked before and after.
+    /// one round trip; with `asks`, the position is asked before and after. With `reads`, and when
+    /// `next` is the only one and has few rows, it is begun in the same round trip: its rows are
+    /// handed on only when everything before them is found right.
     async fn begin(
         self: &Arc<Self>,
         next: (CopyId, &Arc<ScanRequest>),
         asks: bool,
+        reads: bool,
     ) -> Result<Begun> {
         let deadline = self.statement.deadline;
         let (copies, tables) = self.planned();
@@ -360,7 +409,8 @@ impl Shared {
         let mut permits = self.pool.reserve(tables.len(), deadline).await?;
         let exports = copies > 1;
         let mut attempts = if asks { POSITION_ATTEMPTS } else { 0 };
-        let (lease, began) = loop {
+        let mut reads = reads && !exports && tables.len() == 1 && next.1.by_rows;
+        let (lease, began, answers) = loop {
             let batch = self.begin_batch(exports, &tables);
             // There is at least one: `reserve` gives no fewer.
             let permit = permits
@@ -368,9 +418,26 @@ impl Shared {
                 .ok_or_else(|| SourceError::internal("a reservation of no connections"))?;
             let lease = self.pool.checkout(permit, deadline).await?;
             lease.set_transaction(true);
-            match lease.run(self.send(&lease, &batch, next, attempts > 0)).await {
-                Ok(Some(began)) => break (lease, began),
-                Ok(None) => {
+            let asks = attempts > 0;
+            match lease.run(self.send(&lease, &batch, next, (asks, reads))).await {
+                Ok(Sent::Began(began)) => {
+                    let answers = Answers::read(&began.messages);
+                    if !matches!(began.ready, Ready::Running(_)) {
+                        break (lease, began, answers);
+                    }
+                    // Until its rows are read it can only be closed.
+                    lease.set_busy(true);
+                    if next.1.tables().all(|(table, _)| answers.confirm(table)) {
+                        break (lease, began, answers);
+                    }
+                    // What the table is now has to be asked where no rows are in the way.
+                    reads = false;
+                }
+                Ok(Sent::TooSoon) => {
+                    lease.set_busy(true);
+                    reads = false;
+                }
+                Ok(Sent::Spoilt) => {
                     self.memory.forget_rights();
                     attempts -= 1;
                 }
@@ -380,36 +447,38 @@ impl Shared {
             drop(lease);
             permits.merge(self.pool.reserve(1, deadline).await?);
         };
-        let answers = Answers::read(&began.messages);
         self.check(&lease, &tables, &answers).await?;
-        let exported = match (exports, answers.exported) {
+        let exported = match (exports, answers.exported.clone()) {
             (true, None) => return Err(SourceError::internal("no snapshot was exported")),
             (_, exported) => exported,
         };
         let (id, request) = (next.0, Arc::clone(next.1));
-        let ready = Some(ReadyCopy { id, request, prepared: began.prepared });
+        let ready = Some(ReadyCopy { id, request, ready: began.ready });
         let mut state = self.state.lock();
         state.reserve = Some(permits);
         state.open += 1;
         state.idle.push(Leg { lease, exports, ready });
         drop(state);
+        let mut pinned = began.pinned;
+        let mut read = tables.iter().flat_map(|request| request.tables());
+        pinned.confirmed = read.all(|(table, _)| answers.confirm(table));
         let checked = tables.iter().flat_map(|request| request.tables());
         let checked = checked.map(|(table, _)| table.name().clone()).collect();
-        Ok(Begun { exported, checked, pinned: began.pinned })
+        Ok(Begun { exported, checked, pinned })
     }
 
-    /// Sends everything that begins the snapshot. `None` when nothing but a question for the
-    /// position failed, which has spoilt the transaction.
+    /// Sends everything that begins the snapshot; with `asks` the questions for the position too,
+    /// and with `reads` the query itself.
     async fn send(
         &self,
         lease: &Lease,
         batch: &str,
         (id, request): (CopyId, &Arc<ScanRequest>),
-        asks: bool,
-    ) -> Result<Option<Began>, tokio_postgres::Error> {
+        (asks, reads): (bool, bool),
+    ) -> Result<Sent, tokio_postgres::Error> {
         let client = lease.client();
         let question = match asks {
-            true => Some(question(self.memory.rights(client).await?)),
+            true => Some(self.memory.question(client, self.pool.keeps_prepared()).await?),
             false => None,
         };
         let ask = || async {
@@ -419,17 +488,26 @@ impl Shared {
             }
         };
         // In order on one connection; a failed transaction fails what follows too.
-        let rest = join(ask(), prepare(lease, request, id.partition));
-        let (before, (messages, (after, prepared))) =
+        let rest = join(ask(), made_ready(lease, request, id.partition, reads));
+        let (before, (messages, (after, ready))) =
             join(ask(), join(client.simple_query(batch), rest)).await;
         let messages = messages?;
         let (before, after) = match (before, after) {
             (Ok(before), Ok(after)) => (before, after),
-            (Err(error), _) | (_, Err(error)) => return spoilt(error),
+            (Err(error), _) | (_, Err(error)) => return self.spoilt(error),
         };
-        let prepared = prepared?;
-        if asks && let Err(error) = self.memory.learn_lineage(client, &before).await {
-            return spoilt(error);
+        let ready = ready?;
+        if asks {
+            // It was asked as a primary is and has become a standby: asked again as one.
+            if self.memory.has_turned(&before) || self.memory.has_turned(&after) {
+                return Ok(Sent::TooSoon);
+            }
+            if matches!(ready, Ready::Running(_)) && !self.memory.knows_lineage(&before) {
+                return Ok(Sent::TooSoon);
+            }
+            if let Err(error) = self.memory.learn_lineage(client, &before).await {
+                return self.spoilt(error);
+            }
         }
         let mut pinned = Pinned::default();
         if asks {
@@ -441,7 +519,17 @@ impl Shared {
                 pinned.after.position = Position::Unknown;
             }
         }
-        Ok(Some(Began { messages, prepared, pinned }))
+        Ok(Sent::Began(Box::new(Began { messages, ready, pinned })))
+    }
+
+    /// A question for the position failed: for itself, or because the connection did, or did not
+    /// keep what was prepared on it.
+    fn spoilt(&self, error: tokio_postgres::Error) -> Result<Sent, tokio_postgres::Error> {
+        if is_lost(&error) || self.pool.lost_prepared(&error) {
+            return Err(error);
+        }
+        tracing::debug!(%error, "PostgreSQL did not say where it is");
+        Ok(Sent::Spoilt)
     }
 
     /// How many COPYs wait, and the request of each scan.
@@ -561,15 +649,15 @@ impl Shared {
             lease.set_transaction(true);
             let begin = async {
                 let batch = lease.client().simple_query(&batch);
-                let (messages, prepared) =
-                    join(batch, prepare(&lease, request, id.partition)).await;
+                let (messages, ready) =
+                    join(batch, made_ready(&lease, request, id.partition, false)).await;
                 messages?;
-                prepared
+                ready
             };
             match lease.run(begin).await {
-                Ok(prepared) => {
+                Ok(ready) => {
                     self.state.lock().open += 1;
-                    let ready = ReadyCopy { id, request: Arc::clone(request), prepared };
+                    let ready = ReadyCopy { id, request: Arc::clone(request), ready };
                     return Ok(Leg { lease, exports: false, ready: Some(ready) });
                 }
                 Err(error) if lease.is_stale(&error) => {
@@ -651,8 +739,7 @@ impl Shared {
         }
         for (table, used, split) in tables {
             let name = table.name();
-            let stamp = answers.stamps.get(name);
-            if stamp.is_some_and(|stamp| *stamp == table.stamp) {
+            if answers.confirm(table) {
                 continue;
             }
             let (sql, parameters) = (describe_sql(), [&*name.schema, &*name.name]);
@@ -847,8 +934,19 @@ impl HeldLeg<'_> {
         &self,
         request: &ScanRequest,
         partition: usize,
-    ) -> Result<PreparedCopy, tokio_postgres::Error> {
-        self.lease().run(prepare(self.lease(), request, partition)).await
+    ) -> Result<Ready, tokio_postgres::Error> {
+        self.lease().run(made_ready(self.lease(), request, partition, false)).await
+    }
+
+    /// Reads rows that nobody wants, so that the connection can be asked something else. There are
+    /// few, or else another has estimated wrongly; they are not kept.
+    async fn read_away(&self, mut rows: Pin<Box<RowStream>>) -> Result<(), tokio_postgres::Error> {
+        self.lease()
+            .run(async {
+                while rows.next().await.transpose()?.is_some() {}
+                Ok(())
+            })
+            .await
     }
 
     /// The leg, which runs its COPY now, and the claim to it.
@@ -857,15 +955,23 @@ impl HeldLeg<'_> {
         (self.leg.take(), hold)
     }
 
-    /// Leaves the lease busy when the COPY runs.
-    async fn copy(
+    /// Leaves the lease busy when the COPY, or the query, runs.
+    async fn start(
         &self,
-        copy: &Prepared,
-    ) -> Result<(Option<Rows>, CopyOutStream), tokio_postgres::Error> {
+        ready: Ready,
+        request: &ScanRequest,
+    ) -> Result<Incoming, tokio_postgres::Error> {
         let lease = self.lease();
         lease.set_busy(true);
-        let rows = lease.rows();
-        let result = lease.client().copy_out(copy).await;
+        let result = match ready {
+            Ready::Running(rows) => Ok(Incoming::Rows(rows)),
+            Ready::Query => query(lease, request).await.map(Incoming::Rows),
+            Ready::Prepared(prepared) => {
+                let past = lease.rows();
+                let copy = lease.client().copy_out(&prepared.copy).await;
+                copy.map(|messages| Incoming::Copy(past, Box::pin(messages)))
+            }
+        };
         if let Err(error) = &result {
             lease.set_busy(false);
             lease.note(error);
@@ -882,20 +988,19 @@ impl Drop for HeldLeg<'_> {
     }
 }
 
-/// What [`Shared::send`] got back.
-struct Began {
-    messages: Vec<SimpleQueryMessage>,
-    prepared: PreparedCopy,
-    pinned: Pinned,
+/// What became of what [`Shared::send`] sent.
+enum Sent {
+    Began(Box<Began>),
+    /// Something has to be asked first, and rows may be in the way already.
+    TooSoon,
+    /// Nothing but a question for the position failed, which has spoilt the transaction.
+    Spoilt,
 }
 
-/// A question for the position failed: for itself, or because the connection did.
-fn spoilt(error: tokio_postgres::Error) -> Result<Option<Began>, tokio_postgres::Error> {
-    if is_lost(&error) {
-        return Err(error);
-    }
-    tracing::debug!(%error, "PostgreSQL did not say where it is");
-    Ok(None)
+struct Began {
+    messages: Vec<SimpleQueryMessage>,
+    ready: Ready,
+    pinned: Pinned,
 }
 
 /// What the server answered to the first message.
@@ -906,6 +1011,11 @@ struct Answers {
 }
 
 impl Answers {
+    /// Whether a table is what it was when it was described.
+    fn confirm(&self, table: &TableDef) -> bool {
+        self.stamps.get(table.name()).is_some_and(|stamp| *stamp == table.stamp)
+    }
+
     fn read(messages: &[SimpleQueryMessage]) -> Self {
         let mut answers = Self::default();
         for message in messages {
@@ -926,7 +1036,33 @@ impl Answers {
     }
 }
 
-/// Prepares a scan's texts. The first poll sends both.
+/// Begins a query. The first poll sends it.
+async fn query(
+    lease: &Lease,
+    request: &ScanRequest,
+) -> Result<Pin<Box<RowStream>>, tokio_postgres::Error> {
+    let sql = request.copies.first().map_or("", String::as_str);
+    let none: [(&str, Type); 0] = [];
+    Ok(Box::pin(lease.client().query_typed_raw(sql, none).await?))
+}
+
+/// Prepares a scan's texts, or begins its query when it is one and `reads`. The first poll sends
+/// all there is.
+async fn made_ready(
+    lease: &Lease,
+    request: &ScanRequest,
+    partition: usize,
+    reads: bool,
+) -> Result<Ready, tokio_postgres::Error> {
+    if request.by_rows {
+        return match reads {
+            true => query(lease, request).await.map(Ready::Running),
+            false => Ok(Ready::Query),
+        };
+    }
+    prepare(lease, request, partition).await.map(Ready::Prepared)
+}
+
 async fn prepare(
     lease: &Lease,
     request: &ScanRequest,

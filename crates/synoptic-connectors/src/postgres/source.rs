@@ -25,6 +25,7 @@ use super::position::Memory;
 use super::ranges::Ranges;
 use super::relation::{self, AGGREGATES, JOINS, OPERATORS, render};
 use super::request::{comment, request};
+use super::rows::Expected;
 use super::scan::{PostgresScan, ScanPlan, shared};
 use super::snapshot::{PgSnapshot, Shared};
 use super::statistics::{Estimates, STATISTICS_SQL};
@@ -77,6 +78,10 @@ impl PostgresSource {
         }
     }
 
+    fn expected(&self, statistics: &Statistics) -> Expected {
+        Expected { rows: statistics.num_rows, few: self.pool.options().max_query_rows }
+    }
+
     async fn estimates(&self, table: &TableDef) -> Result<Arc<Estimates>> {
         let key = (table.name().clone(), table.stamp.clone());
         if let Some(known) = self.estimates.get(&key) {
@@ -120,6 +125,10 @@ impl Source for PostgresSource {
 
     async fn position(&self) -> Result<CopyPosition> {
         self.scout.position(&self.memory).await
+    }
+
+    fn confirms_tables(&self) -> bool {
+        true
     }
 
     async fn check(&self) -> Result<SourceCheck> {
@@ -225,9 +234,9 @@ impl Source for PostgresSource {
         let wanted = options.target_partitions;
         let ranges = Ranges::of(&fragment, &estimates, self.pool.options(), wanted);
         let query_id = shared.statement.query_id.clone();
-        let request = request(&fragment, &ranges, &query_id)
-            .map_err(|error| self.pool.name(error).in_table(fragment.table.name()))?;
         let statistics = estimates.fragment(&fragment);
+        let request = request(&fragment, &ranges, self.expected(&statistics), &query_id)
+            .map_err(|error| self.pool.name(error).in_table(fragment.table.name()))?;
         let plan = ScanPlan::of_fragment(&shared, request, fragment, ranges, options.batch_size);
         let plan = plan.map_err(|error| self.pool.name(error))?;
         Ok(Arc::new(PostgresScan::new(Arc::clone(&self.pool), plan, query_id, statistics)))
@@ -253,7 +262,8 @@ impl Source for PostgresSource {
     ) -> Result<Arc<dyn PreparedScan>> {
         let shared = shared(&self.pool, snapshot)?;
         let query_id = shared.statement.query_id.clone();
-        let (request, encodings) = relation::request(relation, &comment(&query_id))
+        let comment = comment(&query_id);
+        let (request, encodings) = relation::request(relation, self.expected(&estimate), &comment)
             .map_err(|error| self.pool.name(error))?;
         let schema = Arc::clone(&relation.schema);
         let plan = ScanPlan::of_relation(&shared, request, schema, encodings, options.batch_size);

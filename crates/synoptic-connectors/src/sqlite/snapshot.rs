@@ -59,7 +59,7 @@ impl Snapshot for SqliteSnapshot {
         };
         let begun = begun.map_err(|error| error.in_source(&self.shared.name))?;
         let at = CopyPosition::at(begun.position.clone());
-        Ok(Pinned { before: at.clone(), after: at })
+        Ok(Pinned { before: at.clone(), after: at, confirmed: false })
     }
 }
 

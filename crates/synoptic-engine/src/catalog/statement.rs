@@ -4,16 +4,19 @@ use std::fmt;
 use std::sync::Arc;
 
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider};
+use datafusion::common::ResolvedTableReference;
 use synoptic_catalog::{Snapshot, SourceEntry};
+use synoptic_types::TableName;
 
 use crate::engine::Engine;
 use crate::query::QueryRecord;
 use crate::scope::Scope;
+use crate::sql::version;
 
 use super::information_schema::InformationSchema;
 use super::source::SourceSchema;
 use super::system::SystemSchema;
-use super::table::ScopeOf;
+use super::table::{ScopeOf, SourceTable};
 
 /// Our own catalog.
 pub(crate) const SYNOPTIC: &str = "synoptic";
@@ -44,6 +47,29 @@ impl StatementCatalogs {
     /// A schema by its names.
     pub(crate) fn schema(&self, catalog: &str, schema: &str) -> Option<Arc<dyn SchemaProvider>> {
         self.catalog(catalog)?.schema(schema)
+    }
+
+    /// The table of that name as it was last known, at a source that says whether it still is when
+    /// it is read.
+    pub(crate) async fn last_known(&self, name: &ResolvedTableReference) -> Option<SourceTable> {
+        if version(&name.table).is_some() || self.scope.read_at.is_some() {
+            return None;
+        }
+        let (source, schema) = match self.sources.source(&name.catalog) {
+            Some(_) => (&name.catalog, &*name.schema),
+            None if *name.catalog == *SYNOPTIC => {
+                let source = self.sources.source(&name.schema)?.source();
+                (&name.schema, source.default_schema())
+            }
+            None => return None,
+        };
+        let entry = self.entry(source)?;
+        if !entry.source().confirms_tables() {
+            return None;
+        }
+        let table = entry.last_known(&TableName::new(schema, &*name.table))?;
+        let scope = ScopeOf::Statement(Arc::clone(&self.scope));
+        Some(SourceTable::new(Arc::clone(entry), table, scope).await)
     }
 
     fn source_schema(

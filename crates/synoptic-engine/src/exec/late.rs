@@ -90,6 +90,16 @@ pub(crate) fn knowing_joins(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
     Ok(())
 }
 
+/// Whether a scan of `plan` may be narrowed by keys once it runs.
+pub(crate) fn expects_keys(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let expects = plan.exists(|node| {
+        let scan = node.as_ref().downcast_ref::<RemoteScanExec>();
+        Ok(scan.is_some_and(|scan| scan.join_keys().are_expected()))
+    });
+    // The closure never fails.
+    expects.unwrap_or(true)
+}
+
 impl JoinKeys {
     /// Whether there is anything to wait for.
     pub(super) fn are_expected(&self) -> bool {

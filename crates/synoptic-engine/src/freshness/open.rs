@@ -40,16 +40,23 @@ pub(crate) struct Reading {
     pub(super) clock_error: Option<Duration>,
     /// From the start of pinning to the last snapshot.
     pub(super) took: Duration,
+    /// Whether every source says that its tables are exactly as they were described.
+    confirmed: bool,
 }
 
 impl Reading {
     pub(crate) fn settled(&self) -> &Settled {
         &self.settled
     }
+
+    pub(crate) fn is_confirmed(&self) -> bool {
+        self.confirmed
+    }
 }
 
 /// Pins the snapshots of a statement, side by side, and checks every choice with what the copies
-/// say. The caller bounds the time.
+/// say. With `reads` there is one scan, which is opened next and as it was planned. The caller bounds
+/// the time.
 ///
 /// # Errors
 /// When the skew is too large, the token is lost, or a source that has no other copy fails.
@@ -57,6 +64,7 @@ pub(crate) async fn open(
     engine: &Engine,
     chosen: &Chosen,
     snapshots: &[(SourceName, Arc<dyn Snapshot>)],
+    reads: bool,
 ) -> Result<Opening> {
     let started = engine.now();
     let mut demand = chosen.demand.clone();
@@ -73,9 +81,9 @@ pub(crate) async fn open(
         let (choice, source) = (chosen.choice(source)?, chosen.sources.get(source)?);
         // What planning listed is complete since planning began, anything else since now.
         let began = snapshot.is_fixed_by_planning().then_some(chosen.began);
-        Some(pin(engine, (choice, source), began, snapshot.as_ref()))
+        Some(pin(engine, (choice, source), began, (snapshot.as_ref(), reads)))
     });
-    let mut all = Vec::new();
+    let (mut all, mut confirmed) = (Vec::new(), true);
     for ((choice, source), began, pinned) in join_all(pins).await {
         let pinned = match pinned {
             Ok(pinned) => pinned,
@@ -84,6 +92,8 @@ pub(crate) async fn open(
         if let Some(again) = deposed(choice, source, began, &pinned) {
             return Ok(Opening::Again(again));
         }
+        // Of the others the tables were asked for when the statement was planned.
+        confirmed &= pinned.confirmed || !source.entry.source().confirms_tables();
         let facts = source.copies.watch().facts();
         let lineage = match choice.kind {
             CopyKind::Authoritative => &pinned.before.lineage,
@@ -114,17 +124,21 @@ pub(crate) async fn open(
     let at = (now, engine.clock().now());
     let clock_error = engine.wall_time().ok().map(|reading| reading.error());
     let took = now.since(started);
-    Ok(Opening::Open(Reading { opened: all, settled, at, clock_error, took }))
+    Ok(Opening::Open(Reading { opened: all, settled, at, clock_error, took, confirmed }))
 }
 
 async fn pin<C>(
     engine: &Engine,
     chosen: C,
     began: Option<Moment>,
-    snapshot: &dyn Snapshot,
+    (snapshot, reads): (&dyn Snapshot, bool),
 ) -> (C, Moment, synoptic_source::Result<Pinned>) {
     let began = began.unwrap_or_else(|| engine.now());
-    (chosen, began, snapshot.pin().await)
+    let pinned = match reads {
+        true => snapshot.pin_for_its_scan().await,
+        false => snapshot.pin().await,
+    };
+    (chosen, began, pinned)
 }
 
 /// A copy that does not answer is one reason to choose again, if there are others.

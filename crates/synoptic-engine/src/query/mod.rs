@@ -18,10 +18,10 @@ use serde::Serialize;
 use synoptic_types::{Deadline, QueryId};
 
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::freshness::{CopyColumns, StatementColumns};
 use crate::scope::Scope;
-use crate::session::{Planned, Replanning, Session};
+use crate::session::{Planned, Replanning, Session, within};
 use crate::write::{Target, Writing, count_schema};
 
 pub(crate) use record::QueryRecord;
@@ -80,6 +80,10 @@ pub struct PlannedQuery {
     deadline: Option<Deadline>,
     /// Taken by `run`; what is still here when dropped was never started.
     work: Option<(Work, Replanning)>,
+    /// Made from what was last known of a table: to be opened, not run.
+    trusted: bool,
+    /// Its snapshots are being opened.
+    opening: bool,
 }
 
 impl PlannedQuery {
@@ -90,11 +94,23 @@ impl PlannedQuery {
         deadline: Option<Deadline>,
         again: Replanning,
     ) -> Self {
-        let Planned { scope, schema: rows, work, target } = planned;
+        let Planned { scope, schema: rows, work, target, trusted } = planned;
         let engine = Arc::clone(session.engine());
         let schema = if target.is_some() { count_schema() } else { Arc::clone(&rows) };
         let work = Some((work, again));
-        Self { engine, session, record, scope, schema, rows, target, deadline, work }
+        Self {
+            engine,
+            session,
+            record,
+            scope,
+            schema,
+            rows,
+            target,
+            deadline,
+            work,
+            trusted,
+            opening: false,
+        }
     }
 
     /// The statement's id.
@@ -115,6 +131,63 @@ impl PlannedQuery {
     /// The scans as planned, with nothing counted yet.
     pub fn receipt(&self) -> Receipt {
         self.record.receipt(&self.engine)
+    }
+
+    /// Starts it and waits until its snapshots stand, when its plan has still to be confirmed by
+    /// the sources; else as [`PlannedQuery::run`].
+    pub(crate) async fn open(mut self) -> Result<QueryStream> {
+        let (plan, context, again) = match self.work.take() {
+            Some((Work::Plan { plan, context }, again)) if self.trusted => (plan, context, again),
+            work => {
+                self.work = work;
+                return self.run();
+            }
+        };
+        self.opening = true;
+        let opened = self.opened(plan, context, again).await;
+        self.opening = false;
+        if let Err(error) = &opened {
+            self.record.fail(error);
+            self.scope.end();
+            self.engine.queries_registry().end(&self.record);
+        }
+        opened
+    }
+
+    async fn opened(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        context: Arc<TaskContext>,
+        again: Replanning,
+    ) -> Result<QueryStream> {
+        let permit = self.engine.admit()?;
+        self.session.reads(&self.record);
+        let start = Start {
+            engine: Arc::clone(&self.engine),
+            session: self.session.clone(),
+            scope: Arc::clone(&self.scope),
+            schema: Arc::clone(&self.rows),
+            again,
+        };
+        let opening = async {
+            let ready = start.opened(plan, context, true).await?;
+            Ok((execute_stream(ready.plan, ready.context)?, ready.schema))
+        };
+        let (batches, schema) = tokio::select! {
+            biased;
+            () = self.record.cancelled() => Err(Error::cancelled(self.record.id())),
+            opened = within(self.deadline, None, opening) => opened,
+        }?;
+        self.record.start();
+        Ok(QueryStream::new(
+            Arc::clone(&self.engine),
+            Arc::clone(&self.record),
+            Arc::clone(&self.scope),
+            schema,
+            batches,
+            self.deadline,
+            (Some(permit), None),
+        ))
     }
 
     /// Starts it. Work begins at the first poll of the stream.
@@ -189,7 +262,7 @@ impl PlannedQuery {
 
 impl Drop for PlannedQuery {
     fn drop(&mut self) {
-        if self.work.take().is_some() {
+        if self.work.take().is_some() || self.opening {
             self.scope.end();
             self.record.drop_unfinished();
             self.engine.queries_registry().end(&self.record);

@@ -11,6 +11,7 @@ use synoptic_types::ErrorCode;
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::exec::expects_keys;
 use crate::freshness::{MAX_ATTEMPTS, Opening, open};
 use crate::scope::Scope;
 use crate::session::{Planned, Replanning, Session};
@@ -26,6 +27,14 @@ pub(super) struct Start {
     pub(super) again: Replanning,
 }
 
+/// A plan whose snapshots stand.
+pub(super) struct Ready {
+    pub(super) plan: Arc<dyn ExecutionPlan>,
+    pub(super) context: Arc<TaskContext>,
+    /// Of its rows.
+    pub(super) schema: SchemaRef,
+}
+
 impl Start {
     /// The batches of `plan`, or of the plan that takes its place. Nothing happens before the
     /// first poll.
@@ -36,42 +45,60 @@ impl Start {
     ) -> SendableRecordBatchStream {
         let schema = Arc::clone(&self.schema);
         let opening = async move {
-            let (plan, context) = self.opened(plan, context).await?;
-            execute_stream(plan, context)
+            let ready = self.opened(plan, context, false).await?;
+            execute_stream(ready.plan, ready.context)
         };
         let batches = stream::once(opening).try_flatten();
         Box::pin(RecordBatchStreamAdapter::new(schema, batches))
     }
 
-    /// A plan whose snapshots stand.
-    async fn opened(
+    /// `plan`, or one in its place, when its snapshots stand. `trusted`: it was made from what was
+    /// last known of a table. Unless the sources confirm that, the statement is planned again, and
+    /// nobody has been promised a schema yet.
+    pub(super) async fn opened(
         &self,
         mut plan: Arc<dyn ExecutionPlan>,
         mut context: Arc<TaskContext>,
-    ) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>)> {
+        mut trusted: bool,
+    ) -> Result<Ready> {
+        let is_promised = !trusted;
         let mut scope = Arc::clone(&self.scope);
+        let mut schema = Arc::clone(&self.schema);
         loop {
-            let Some(chosen) = scope.chosen() else { return Ok((plan, context)) };
-            let error = match open(&self.engine, chosen, &scope.snapshots()).await? {
-                Opening::Open(reading) => {
+            let Some(chosen) = scope.chosen() else { return Ok(Ready { plan, context, schema }) };
+            let snapshots = scope.snapshots();
+            // A statement that reads one thing can begin to read it while the rest is still asked:
+            // nothing is handed on before all of it is found right.
+            let reads = snapshots.len() == 1 && scope.has_one_scan() && !expects_keys(&plan);
+            let opening = open(&self.engine, chosen, &snapshots, reads).await;
+            drop(snapshots);
+            let (error, attempts) = match opening {
+                Ok(Opening::Open(reading)) if trusted && !reading.is_confirmed() => {
+                    let error = "a table is not what was last known of it";
+                    (Error::new(ErrorCode::Data, error), chosen.attempts())
+                }
+                Ok(Opening::Open(reading)) => {
                     self.session.has_seen(&reading.settled().token);
                     scope.opened(reading);
-                    return Ok((plan, context));
+                    return Ok(Ready { plan, context, schema });
                 }
-                Opening::Again(error) => error,
+                Ok(Opening::Again(error)) => (error, chosen.attempts() + 1),
+                Err(error) if trusted && may_be_outdated(&error) => (error, chosen.attempts()),
+                Err(error) => return Err(error),
             };
-            let attempts = chosen.attempts() + 1;
             if attempts > MAX_ATTEMPTS {
                 return Err(error);
             }
+            trusted = false;
             tracing::debug!(%error, "planned again");
             // The old plan holds its snapshots.
             drop(plan);
             let planned = self.again.plan(self.engine.now(), attempts).await?;
             let next = match planned {
-                Planned { scope, schema, work: Work::Plan { plan, context }, target: _ }
-                    if schema == self.schema =>
+                Planned { scope, schema: now, work: Work::Plan { plan, context }, .. }
+                    if now == schema || !is_promised =>
                 {
+                    schema = now;
                     (scope, plan, context)
                 }
                 _ => {
@@ -85,4 +112,12 @@ impl Start {
             self.scope.succeed(Arc::clone(&scope));
         }
     }
+}
+
+/// Whether an error can come from a table that is not what it was any more.
+fn may_be_outdated(error: &Error) -> bool {
+    !matches!(
+        error.code(),
+        ErrorCode::Timeout | ErrorCode::Cancelled | ErrorCode::SourceUnavailable
+    )
 }

@@ -43,7 +43,7 @@ impl Session {
         let scope = Arc::clone(scope);
         if !change.explain {
             let (schema, work) = (count_schema(), Work::Rows(vec![]));
-            return Ok(Planned { scope, schema, work, target: Some(target) });
+            return Ok(Planned::new(scope, schema, work, Some(target)));
         }
         let schema = explain_schema();
         let columns: Vec<arrow::array::ArrayRef> = vec![
@@ -52,7 +52,7 @@ impl Session {
         ];
         let batch = RecordBatch::try_new(Arc::clone(&schema), columns)
             .map_err(|e| Error::new(ErrorCode::Internal, e.to_string()))?;
-        Ok(Planned { scope, schema, work: Work::Rows(vec![batch]), target: None })
+        Ok(Planned::new(scope, schema, Work::Rows(vec![batch]), None))
     }
 
     /// What a change would answer.

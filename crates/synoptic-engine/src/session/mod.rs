@@ -24,7 +24,7 @@ pub(crate) use extremes::ordered_extremes;
 pub(crate) use floats::{FloatConditions, FloatOperators};
 pub(crate) use join_types::JoinTypes;
 pub(crate) use overflow::CheckedConstants;
-pub(crate) use plan::{Planned, Replanning};
+pub(crate) use plan::{Planned, Replanning, within};
 pub(crate) use plan_cache::PlanCache;
 pub use plan_cache::PlanCacheStats;
 pub(crate) use sum::checked_sum;

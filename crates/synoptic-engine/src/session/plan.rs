@@ -34,7 +34,9 @@ use crate::error::{Error, Result, timed_out};
 use crate::exec::{keeping_first_rows, knowing_joins, replaying_recursions, yielding_joins};
 use crate::freshness::{MAX_ATTEMPTS, Wanted, ask_again, choose_copies};
 use crate::join_order::joins_ordered;
-use crate::query::{Description, PlannedQuery, QueryRecord, Request, Work, with_deep_stack};
+use crate::query::{
+    Description, PlannedQuery, QueryRecord, QueryStream, Request, Work, with_deep_stack,
+};
 use crate::scope::Scope;
 use crate::shared::{sharing, showing_shared};
 use crate::sql::{Command, Parsed, Query, Shown, Write, named_apart, parse, shown_name, version};
@@ -113,6 +115,21 @@ impl Session {
     /// When the statement is wrong, names what is not there, asks for what is not honoured, or a
     /// source that planning must ask does not answer.
     pub async fn plan(&self, request: Request) -> Result<PlannedQuery> {
+        self.planned(request, false).await
+    }
+
+    /// Plans a statement and begins to read, so that what planning would ask sources first can be
+    /// found out while they are read. When this returns, every snapshot stands; nothing was
+    /// delivered yet.
+    ///
+    /// # Errors
+    /// As [`Session::plan`] and [`PlannedQuery::run`], and what a source says when it is opened.
+    pub async fn start(&self, request: Request) -> Result<QueryStream> {
+        self.planned(request, true).await?.open().await
+    }
+
+    /// `trusting`: as [`PlanCache::revived`] says; such a plan has to be opened.
+    async fn planned(&self, request: Request, trusting: bool) -> Result<PlannedQuery> {
         let arrival = self.engine().now();
         let options = self.options_with(&request.overrides)?;
         let id = request.query_id.clone().unwrap_or_else(new_id);
@@ -128,7 +145,7 @@ impl Session {
             planned = within(
                 deadline,
                 options.statement_timeout,
-                self.plan_in(&request, &options, &scope, (arrival, 1)),
+                self.plan_in(&request, &options, &scope, (arrival, 1), trusting),
             ) => planned,
         };
         match planned {
@@ -156,6 +173,7 @@ impl Session {
         options: &QueryOptions,
         scope: &Arc<Scope>,
         attempt: (Moment, u32),
+        trusting: bool,
     ) -> Result<Planned> {
         // One state of the session for all that follows, whatever other calls set meanwhile.
         let session = self.state.lock().clone();
@@ -179,12 +197,13 @@ impl Session {
                 let kept = Arc::clone(&kept);
                 async move {
                     let scope = Arc::clone(&catalogs.scope);
-                    match plans.revived(&kept, &catalogs).await {
-                        Some(logical) => {
-                            self.physical(logical, request, scope, None).await.map(Some)
-                        }
-                        None => Ok(None),
-                    }
+                    let revived = plans.revived(&kept, &catalogs, trusting).await;
+                    let Some((logical, unconfirmed)) = revived else { return Ok(None) };
+                    let planned = self.physical(logical, request, scope, None).await?;
+                    let trusted = !unconfirmed.is_empty();
+                    // What is not read confirms nothing.
+                    let all = planned.scope.reads_all(&unconfirmed);
+                    Ok(all.then_some(Planned { trusted, ..planned }))
                 }
                 .boxed()
             };
@@ -192,8 +211,7 @@ impl Session {
                 return Ok(planned);
             }
         }
-        let rows =
-            |(schema, work)| Planned { scope: Arc::clone(scope), schema, work, target: None };
+        let rows = |(schema, work)| Planned::new(Arc::clone(scope), schema, work, None);
         let query = match parse(&request.sql)? {
             Parsed::Query(query) => query,
             Parsed::Change(change) => {
@@ -364,7 +382,7 @@ impl Session {
         let physical = state.query_planner().create_physical_plan(&plan, &*state).await?;
         let physical = showing_shared(finished(physical)?)?;
         let work = Work::Plan { plan: physical, context };
-        Ok(Planned { scope, schema, work, target })
+        Ok(Planned::new(scope, schema, work, target))
     }
 
     async fn carry_out(&self, command: Command) -> Result<()> {
@@ -465,6 +483,19 @@ pub(crate) struct Planned {
     pub(crate) work: Work,
     /// Where the rows go, when the statement is an INSERT.
     pub(crate) target: Option<Target>,
+    /// Made from what was last known of a table: to be used only when its source confirms it.
+    pub(crate) trusted: bool,
+}
+
+impl Planned {
+    pub(super) fn new(
+        scope: Arc<Scope>,
+        schema: SchemaRef,
+        work: Work,
+        target: Option<Target>,
+    ) -> Self {
+        Self { scope, schema, work, target, trusted: false }
+    }
 }
 
 /// What it takes to plan a statement again, when a copy does not hold what it was chosen for.
@@ -481,7 +512,12 @@ impl Replanning {
     /// Plans the statement as if it arrived at `arrival`.
     pub(crate) fn plan(&self, arrival: Moment, attempts: u32) -> BoxFuture<'_, Result<Planned>> {
         let Self { session, request, options, scope } = self;
-        let work = session.plan_in(request, options, scope, (arrival, attempts));
+        let work = async move {
+            match session.plan_in(request, options, scope, (arrival, attempts), false).await {
+                Ok(planned) => Ok(planned),
+                Err(error) => Err(session.with_hint(error).await),
+            }
+        };
         Deep(Box::pin(work)).boxed()
     }
 }
@@ -507,7 +543,7 @@ impl<F: Future> Future for Deep<F> {
 }
 
 /// Runs planning within its deadline, and turns a panic of any layer below into an error.
-async fn within<T>(
+pub(crate) async fn within<T>(
     deadline: Option<Deadline>,
     option: Option<Duration>,
     work: impl Future<Output = Result<T>>,

@@ -5,7 +5,9 @@
 //! done for every execution anew. A kept plan holds on to no source and no statement either. To be
 //! used again, every table in it is looked up by its name in the statement's own catalogs, as
 //! planning does, and must be what it was: so the source is asked, an altered or dropped table is
-//! seen at once, and the scans are the new statement's own.
+//! seen at once, and the scans are the new statement's own. Where nothing is answered before the
+//! read has begun, a source that says then whether its tables are what they were need not be asked
+//! before; when they are not, the text is planned.
 //!
 //! What decides the plan and is not asked again is in the [`Key`]. A statement whose plan could
 //! depend on anything else (rows of system tables, functions that answer from the session) is not
@@ -28,7 +30,7 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use synoptic_catalog::Snapshot;
 use synoptic_source::TableDef;
-use synoptic_types::{Pushdown, QueryOptions};
+use synoptic_types::{Pushdown, QueryOptions, SourceName, TableName};
 
 use crate::catalog::{SYNOPTIC, SourceTable, StatementCatalogs};
 use crate::sql::{Query, TableHint};
@@ -50,6 +52,9 @@ pub(super) struct Logical {
     pub(super) state: Arc<SessionState>,
     pub(super) context: Arc<TaskContext>,
 }
+
+/// Tables that are what was last known of them.
+pub(super) type Unconfirmed = Vec<(SourceName, TableName)>;
 
 /// What decides how a text is planned, beside the tables it names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -151,12 +156,15 @@ impl PlanCache {
 
     /// The plan with the tables as they are now in `catalogs`; `None` when a table is not what it
     /// was. Errors show again when the text is planned.
+    /// With `trusting`, sources that confirm their tables when they are read are not asked for them
+    /// now; the tables that nobody has confirmed come with the plan.
     pub(super) async fn revived(
         &self,
         kept: &Kept,
         catalogs: &StatementCatalogs,
-    ) -> Option<Logical> {
-        let found = kept.revived(catalogs).await?;
+        trusting: bool,
+    ) -> Option<(Logical, Unconfirmed)> {
+        let found = kept.revived(catalogs, trusting).await?;
         self.hits.fetch_add(1, Ordering::Relaxed);
         Some(found)
     }
@@ -243,43 +251,63 @@ impl Kept {
         &self.hints
     }
 
-    async fn revived(&self, catalogs: &StatementCatalogs) -> Option<Logical> {
+    async fn revived(
+        &self,
+        catalogs: &StatementCatalogs,
+        trusting: bool,
+    ) -> Option<(Logical, Unconfirmed)> {
         let mut looked_up = Vec::with_capacity(self.tables.len());
         for (name, table) in &self.tables {
-            looked_up.push(look_up(catalogs, name, table));
+            looked_up.push(look_up(catalogs, name, table, trusting));
         }
         let mut sources = HashMap::with_capacity(self.tables.len());
-        for ((name, _), source) in self.tables.iter().zip(join_all(looked_up).await) {
-            sources.insert(name, source?);
+        let mut unconfirmed = Vec::new();
+        for ((name, _), found) in self.tables.iter().zip(join_all(looked_up).await) {
+            let (source, last_known) = found?;
+            unconfirmed.extend(last_known);
+            sources.insert(name, source);
         }
         let plan = with_sources(self.plan.clone(), |scan| {
             sources.get(&resolved(scan, &self.state)).cloned()
         });
-        Some(Logical {
+        let logical = Logical {
             plan: plan.ok()?,
             names: self.names.clone(),
             parameters: self.parameters.clone(),
             state: Arc::clone(&self.state),
             context: Arc::clone(&self.context),
-        })
+        };
+        Some((logical, unconfirmed))
     }
 }
 
-/// The table of that name now, when it is described as `before`.
+/// The table of that name now, when it is described as `before`; and its name at its source, when
+/// it is what was last known of it.
 async fn look_up(
     catalogs: &StatementCatalogs,
     name: &ResolvedTableReference,
     before: &Arc<TableDef>,
-) -> Option<Arc<dyn TableSource>> {
-    let schema = catalogs.schema(&name.catalog, &name.schema)?;
-    let provider = schema.table(&name.table).await.ok()??;
+    trusting: bool,
+) -> Option<(Arc<dyn TableSource>, Option<(SourceName, TableName)>)> {
+    let last_known = if trusting { catalogs.last_known(name).await } else { None };
+    let (provider, unconfirmed): (Arc<dyn TableProvider>, _) = match last_known {
+        Some(table) => {
+            let source = table.entry().source().name().clone();
+            let named = (source, table.definition().name().clone());
+            (Arc::new(table), Some(named))
+        }
+        None => {
+            let schema = catalogs.schema(&name.catalog, &name.schema)?;
+            (schema.table(&name.table).await.ok()??, None)
+        }
+    };
     let now = provider.downcast_ref::<SourceTable>()?.definition();
     let same = Arc::ptr_eq(now, before)
         || (now.name() == before.name()
             && now.stamp == before.stamp
             && now.schema == before.schema
             && now.primary_key == before.primary_key);
-    same.then(|| provider_as_source(provider))
+    same.then(|| (provider_as_source(provider), unconfirmed))
 }
 
 fn definition(source: &Arc<dyn TableSource>) -> Option<Arc<TableDef>> {

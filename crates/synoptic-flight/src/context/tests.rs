@@ -15,7 +15,7 @@ fn headers(entries: &[(&str, &str)]) -> MetadataMap {
 
 #[test]
 fn options_come_with_dashes_or_underscores() {
-    let (overrides, types) = read_options(&headers(&[
+    let (overrides, types, _) = read_options(&headers(&[
         ("x-synoptic-max-staleness", "5s"),
         ("x-synoptic-on_unmet", "stale"),
         ("x-synoptic-client", "me"),
@@ -52,12 +52,25 @@ fn headers_have_a_limit() {
 
 #[test]
 fn types_are_chosen_by_header() {
-    let types = |value| read_options(&headers(&[("x-synoptic-types", value)])).map(|(_, t)| t);
+    let types = |value| read_options(&headers(&[("x-synoptic-types", value)])).map(|(_, t, _)| t);
     assert_eq!(types("native").expect("native"), Types::Native);
     assert_eq!(types("Compatible").expect("compatible"), Types::Compatible);
     let fault = types("fast").expect_err("neither");
     assert_eq!(fault.code(), ErrorCode::InvalidOption);
     assert!(fault.message().contains("x-synoptic-types"), "{}", fault.message());
+}
+
+#[test]
+fn compression_is_chosen_by_header() {
+    let chosen = |value| {
+        read_options(&headers(&[("x-synoptic-compression", value)])).map(|(_, _, chosen)| chosen)
+    };
+    assert_eq!(chosen("lz4").expect("lz4"), Compression::Lz4);
+    assert_eq!(chosen("ZSTD").expect("zstd"), Compression::Zstd);
+    assert_eq!(chosen("none").expect("none"), Compression::None);
+    let fault = chosen("gzip").expect_err("none of them");
+    assert_eq!(fault.code(), ErrorCode::InvalidOption);
+    assert!(fault.message().contains("x-synoptic-compression"), "{}", fault.message());
 }
 
 #[test]

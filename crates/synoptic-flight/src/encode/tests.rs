@@ -15,7 +15,15 @@ fn batch_of(column: ArrayRef) -> RecordBatch {
 }
 
 fn encoded(batches: &[RecordBatch], limits: Limits) -> Result<Vec<FlightData>> {
-    let (mut encoder, schema) = Encoder::new(batches[0].schema(), limits);
+    compressed(batches, limits, Compression::None)
+}
+
+fn compressed(
+    batches: &[RecordBatch],
+    limits: Limits,
+    compression: Compression,
+) -> Result<Vec<FlightData>> {
+    let (mut encoder, schema) = Encoder::new(batches[0].schema(), limits, compression);
     let mut messages = vec![schema];
     for batch in batches {
         for message in encoder.encode(batch.clone()) {
@@ -117,8 +125,22 @@ async fn dictionaries_are_sent_before_what_refers_to_them() {
 #[tokio::test]
 async fn an_empty_batch_carries_metadata() {
     let schema = Arc::new(Schema::new(vec![Field::new("c", DataType::Utf8, true)]));
-    let (mut encoder, message) = Encoder::new(Arc::clone(&schema), LIMITS);
+    let (mut encoder, message) = Encoder::new(Arc::clone(&schema), LIMITS, Compression::None);
     let empty = encoder.empty().expect("an empty batch");
     let got = decoded(vec![message, empty]).await;
     assert_eq!((got.num_rows(), got.schema()), (0, schema));
+}
+
+#[tokio::test]
+async fn compressed_batches_are_smaller_and_the_same() {
+    let names: StringArray = (0..4000).map(|i| Some(format!("name {}", i % 7))).collect();
+    let batch = batch_of(Arc::new(names));
+    let limits = Limits { message: 1 << 20, row: 1 << 20 };
+    let bytes = |messages: &[FlightData]| messages.iter().map(wire_bytes).sum::<usize>();
+    let plain = compressed(&[batch.clone()], limits, Compression::None).expect("encoded");
+    for compression in [Compression::Lz4, Compression::Zstd] {
+        let messages = compressed(&[batch.clone()], limits, compression).expect("encoded");
+        assert!(bytes(&messages) < bytes(&plain) / 2, "{compression:?}");
+        assert_eq!(decoded(messages).await, batch, "{compression:?}");
+    }
 }
