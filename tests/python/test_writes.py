@@ -1,5 +1,6 @@
 """INSERT through real clients: exact, once, and read back where it is."""
 
+import ctypes
 import datetime as dt
 import decimal
 import random
@@ -226,6 +227,36 @@ def test_a_clock_that_was_asked_for_and_is_not_there_refuses_writes_only(folder)
         server.stop()
 
 
+def kernel_error():
+    """The largest error of this machine's clock in seconds, by adjtimex(2); None when it is not synchronised."""
+    timex = ctypes.create_string_buffer(256)
+    state = ctypes.CDLL(None).adjtimex(timex)
+    _, _, _, max_error, _, status = struct.unpack_from("Iqqqqi", timex)
+    return None if state == 5 or status & 0x40 else max_error / 1e6
+
+
+def test_the_kernel_is_asked_for_its_error(folder):
+    """On any machine: in many containers the kernel's clock is not synchronised."""
+    config, server = clocked(folder, 'source = "kernel"\n        max_commit_wait = "40s"')
+    try:
+        client = fl.connect(server.url)
+        error, insert = kernel_error(), "INSERT INTO lite.notes VALUES (1, 'x')"
+        clock, = Answer(client, "SELECT source, status, error_ms, reason FROM system.clock").rows
+        assert clock["source"] == "kernel"
+        shown = synoptic("check", "-c", str(config), check=True).stdout
+        if error is None:
+            assert (clock["status"], clock["error_ms"]) == ("unsynchronized", None) and "the kernel" in clock["reason"]
+            with pytest.raises(ERRORS, match=r"\[CLOCK_UNSYNCHRONIZED\].*nothing was written.*the kernel says.*chronyd"):
+                Answer(client, insert)
+            assert "clock: kernel, unsynchronised (the kernel says" in shown
+        else:
+            assert clock["status"] == "synchronized" and clock["error_ms"] >= error * 1e3 - 1
+            assert Answer(client, insert).receipt["committed_at"] and "clock: kernel, at most" in shown
+        assert Answer(client, "SELECT count(*) AS n FROM lite.notes").rows == [{"n": 0 if error is None else 1}]
+    finally:
+        server.stop()
+
+
 def segment(path, bound, status=1, generation=8):
     """What a ClockBound daemon publishes, version 2."""
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
@@ -241,9 +272,13 @@ def test_auto_takes_the_bound_of_clockbound_when_it_is_there(folder):
     try:
         client = fl.connect(server.url)
         clock = lambda: Answer(client, "SELECT source, status, error_ms FROM system.clock").rows[0]
-        assert "committed_at" not in Answer(client, "INSERT INTO lite.notes VALUES (1, 'x')").receipt
-        assert clock() == {"source": "auto", "status": "unsynchronized", "error_ms": None}
+        # Without a segment the kernel is asked, and what it says refuses nothing.
+        error, receipt = kernel_error(), Answer(client, "INSERT INTO lite.notes VALUES (1, 'x')").receipt
+        assert ("committed_at" in receipt) == (error is not None and error < 0.49)
+        assert clock()["source"] == "auto: kernel"
+        assert clock()["status"] == ("unsynchronized" if error is None else "synchronized")
         segment(path, bound=20_000_000)
+        assert clock()["source"] == "auto: clockbound"
         assert clock()["status"] == "synchronized" and 20 <= clock()["error_ms"] < 25
         began = time.monotonic()
         receipt = Answer(client, "INSERT INTO lite.notes VALUES (2, 'x')").receipt

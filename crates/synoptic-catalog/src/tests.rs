@@ -1,31 +1,44 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use arrow::datatypes::{DataType, Field, Schema};
 use async_trait::async_trait;
 use datafusion_common::Statistics;
 use synoptic_source::{
-    Capabilities, ErrorKind, Fragment, PrepareOptions, PreparedScan, Pushdown, Result, Snapshot,
-    Source, SourceCheck, SourceError, Statement, TableDef, TableInfo, TableKind,
+    Capabilities, CopyPosition, ErrorKind, Fragment, PrepareOptions, PreparedScan, Pushdown,
+    Result, Snapshot, Source, SourceCheck, SourceError, Statement, TableDef, TableInfo, TableKind,
 };
-use synoptic_types::{Reason, SourceName, TableName};
+use synoptic_types::{Position, Reason, SourceName, TableName};
 
 use crate::Host;
 
-/// A source whose one table can be altered and dropped, and which counts how often it is asked.
+/// A source whose one table can be altered and dropped, which can be down, and which counts how
+/// often it is asked.
 #[derive(Debug)]
-struct Altering {
+pub(crate) struct Altering {
     name: SourceName,
     version: AtomicUsize,
     described: AtomicUsize,
+    pub(crate) down: AtomicBool,
+    /// How far its log has got.
+    pub(crate) written: AtomicU64,
+    /// How often it was asked how far.
+    pub(crate) positions: AtomicUsize,
 }
 
+/// How long it takes to say how far it has got.
+pub(crate) const ROUND_TRIP: Duration = Duration::from_millis(10);
+
 impl Altering {
-    fn new(name: &str) -> Arc<Self> {
+    pub(crate) fn new(name: &str) -> Arc<Self> {
         Arc::new(Self {
             name: SourceName::new(name),
             version: AtomicUsize::new(1),
             described: AtomicUsize::new(0),
+            down: AtomicBool::new(false),
+            written: AtomicU64::new(1),
+            positions: AtomicUsize::new(0),
         })
     }
 
@@ -61,6 +74,18 @@ impl Source for Altering {
 
     fn location(&self) -> String {
         String::new()
+    }
+
+    async fn position(&self) -> Result<CopyPosition> {
+        self.positions.fetch_add(1, Ordering::SeqCst);
+        tokio::time::sleep(ROUND_TRIP).await;
+        match self.down.load(Ordering::SeqCst) {
+            true => Err(SourceError::new(ErrorKind::Unavailable, "it is down")),
+            false => {
+                let written = self.written.load(Ordering::SeqCst);
+                Ok(CopyPosition::at(Position::log(7, 1, written)))
+            }
+        }
     }
 
     async fn check(&self) -> Result<SourceCheck> {

@@ -44,6 +44,14 @@ impl Default for WatchSettings {
     }
 }
 
+impl WatchSettings {
+    /// While a source is watched, everybody has been asked again after this long: a question may
+    /// have to wait for another one, and each has its time-out.
+    fn longest_round(&self) -> Duration {
+        self.probe_interval * 2 + self.probe_timeout * 2
+    }
+}
+
 /// A source that nobody has used for this long is not watched.
 const IDLE_AFTER: Duration = Duration::from_secs(60);
 
@@ -73,6 +81,8 @@ pub struct Watch {
     fenced: watch::Sender<Option<FenceId>>,
     /// When a statement used the source last, as nanoseconds of a [`Moment`].
     used: AtomicU64,
+    /// When everybody had been asked last, likewise.
+    asked: AtomicU64,
     task: Mutex<Option<AbortHandle>>,
     questions: AtomicU64,
 }
@@ -110,6 +120,7 @@ impl Watch {
             fences: Mutex::new(Fences::new(settings.max_waiting.max(1))),
             fenced: watch::Sender::new(None),
             used: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
             task: Mutex::default(),
             questions: AtomicU64::new(0),
         })
@@ -140,11 +151,17 @@ impl Watch {
         if self.copies.len() < 2 {
             return;
         }
-        self.used.store(self.now().nanos(), Ordering::Relaxed);
+        let now = self.now();
+        self.used.store(now.nanos(), Ordering::Relaxed);
         let mut task = self.task.lock();
-        if task.as_ref().is_none_or(AbortHandle::is_finished) {
-            // What a copy said before the source was left alone says nothing of it now.
+        let watched = task.as_ref().is_some_and(|task| !task.is_finished());
+        // The watching may have ended, or be about to, or not have been given time: what a copy
+        // said before that says nothing of it now.
+        let asked = Moment::from_nanos(self.asked.load(Ordering::Relaxed));
+        if !watched || now.since(asked) > self.settings.longest_round() {
             self.update(|facts, _| facts.forget_failures());
+        }
+        if !watched {
             let watching = keep_watching(Arc::downgrade(self), self.settings.probe_interval);
             *task = Some(tokio::spawn(watching).abort_handle());
         }
@@ -312,11 +329,17 @@ impl Watch {
 async fn keep_watching(watched: Weak<Watch>, interval: Duration) {
     loop {
         let Some(watch) = watched.upgrade() else { return };
-        let used = Moment::from_nanos(watch.used.load(Ordering::Relaxed));
-        if watch.now().since(used) > IDLE_AFTER {
-            return;
+        {
+            // Under the lock, so that a statement that comes now does not count on this task.
+            let mut task = watch.task.lock();
+            let used = Moment::from_nanos(watch.used.load(Ordering::Relaxed));
+            if watch.now().since(used) > IDLE_AFTER {
+                *task = None;
+                return;
+            }
         }
         watch.round().await;
+        watch.asked.store(watch.now().nanos(), Ordering::Relaxed);
         drop(watch);
         sleep(interval).await;
     }
@@ -356,3 +379,6 @@ impl Drop for Waiting<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -332,11 +332,6 @@ fn check_together(settings: &Settings, document: &Table, problems: &mut Problems
         }
     }
     let clock = &settings.clock;
-    if clock.source == ClockSource::Kernel {
-        let message = "key 'clock.source': 'kernel' is not supported yet; use 'clockbound', or \
-                       'declared' with max_offset";
-        problems.add(line_of(document, &["clock", "source"]), message);
-    }
     match (clock.source, clock.max_offset) {
         (ClockSource::Declared, None) => {
             let message = "key 'clock.max_offset' is missing: source = 'declared' declares it, for \

@@ -353,11 +353,13 @@ pub(crate) const KEYS: &[Key] = &[
     Key {
         section: "clock",
         name: "source",
-        takes: "`auto`, `clockbound` or `declared`",
-        meaning: "Where the error bound of this machine's clock comes from. `auto` is ClockBound when \
-                  its segment is there, else none: then commits have no timestamp and do not wait. \
-                  With another source a write is refused as long as it gives no bound. `kernel` is \
-                  not supported yet.",
+        takes: "`auto`, `clockbound`, `kernel` or `declared`",
+        meaning: "Where the error bound of this machine's clock comes from. `clockbound` is AWS \
+                  ClockBound, `kernel` is what chronyd or another NTP daemon has told the kernel \
+                  (`maxerror` of `adjtimex`). `auto` is ClockBound when its segment is there, else \
+                  the kernel when it is synchronised, else none: then commits have no timestamp and \
+                  do not wait, nor do they when the wait would be longer than `max_commit_wait`. \
+                  With another source a write is refused as long as it gives no bound.",
         get: |s| {
             let known = CLOCK_SOURCES.iter().find(|(_, source)| *source == s.clock.source);
             known.map_or_else(String::new, |(name, _)| (*name).to_owned())
@@ -399,7 +401,8 @@ pub(crate) const KEYS: &[Key] = &[
         name: "max_commit_wait",
         takes: DURATION,
         meaning: "A commit is acknowledged when its timestamp is past on every clock: after twice the \
-                  clock's error. When that is longer than this, writes are refused.",
+                  clock's error. When that is longer than this, writes are refused; with `source = \
+                  'auto'` they have no timestamp.",
         get: |s| format_duration(s.clock.max_commit_wait),
         set: |s, text| {
             s.clock.max_commit_wait = duration_from(text, Duration::ZERO)?;

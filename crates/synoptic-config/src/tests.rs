@@ -138,14 +138,12 @@ fn values_that_do_not_fit_name_the_key_and_what_it_takes() {
 }
 
 #[test]
-fn what_is_not_supported_yet_is_refused() {
+fn max_offset_goes_with_a_declared_clock() {
     refused(
         "[clock]\nsource = 'kernel'\nmax_offset = '50ms'\n",
         &[
-            "conf/s.toml:2: key 'clock.source': 'kernel' is not supported yet; use 'clockbound', \
-             or 'declared' with max_offset",
-            "conf/s.toml:3: key 'clock.max_offset' goes with source = 'declared' only; remove it, \
-             or set the source",
+            "conf/s.toml:3: key 'clock.max_offset' goes with source = 'declared' only; remove it, or \
+           set the source",
         ],
     );
     refused(
@@ -155,6 +153,12 @@ fn what_is_not_supported_yet_is_refused() {
            example '50ms'",
         ],
     );
+}
+
+#[test]
+fn the_kernel_is_a_clock_source() {
+    let clock = parse("[clock]\nsource = 'kernel'\n").expect("valid").clock;
+    assert_eq!((clock.source, clock.max_offset), (ClockSource::Kernel, None));
 }
 
 #[test]

@@ -15,7 +15,8 @@ use super::Engine;
 pub struct WallClock {
     /// Where the bound comes from.
     pub bounds: Arc<dyn BoundSource>,
-    /// Whether a write is refused without a bound; otherwise its commit has no timestamp.
+    /// Whether a write is refused without a bound, or with one that it would have to wait for too
+    /// long; otherwise its commit has no timestamp.
     pub required: bool,
     /// The longest a commit waits for its timestamp to be past on every clock.
     pub max_commit_wait: Duration,
@@ -56,7 +57,8 @@ impl Engine {
         let refused = |why: String| Error::new(ErrorCode::ClockUnsynchronized, why);
         let bound = self.config.time.bounds.bound(before).map_err(|why| {
             refused(format!(
-                "{why}: run ClockBound, or declare clock.max_offset with clock.source = 'declared'"
+                "{why}: run chronyd or ClockBound, or declare clock.max_offset with clock.source = \
+                 'declared'"
             ))
         })?;
         let shown = self.clock.now().timestamp_nanos_opt();

@@ -28,7 +28,8 @@ pub(super) fn check(engine: &Engine) -> Result<()> {
         Err(_) => return Ok(()),
     };
     let needed = CommitWait::begin(&reading).remaining(&reading);
-    if needed <= time.max_commit_wait {
+    // A clock that nobody asked for refuses nothing: the commit has no timestamp then.
+    if needed <= time.max_commit_wait || !time.required {
         return Ok(());
     }
     Err(Error::new(
@@ -44,7 +45,8 @@ pub(super) fn check(engine: &Engine) -> Result<()> {
 }
 
 /// To be called when the commit is visible. Returns when its timestamp is past on every clock, with
-/// the timestamp in nanoseconds since 1970; `None` when the clock's error has no bound.
+/// the timestamp in nanoseconds since 1970; `None` when the clock's error has no bound, or nobody
+/// asked for a timestamp and it would take longer than a commit may wait.
 ///
 /// # Errors
 /// When that takes longer than it may. The commit is done nevertheless.
@@ -53,6 +55,9 @@ pub(super) async fn wait(engine: &Engine) -> Result<Option<i64>> {
     let most = engine.config().time.max_commit_wait;
     let drift = engine.config().freshness.max_drift_ppm;
     let commit = CommitWait::begin(&first);
+    if !engine.config().time.required && commit.remaining(&first) > most {
+        return Ok(None);
+    }
     loop {
         // The clock may be lost by now, or be known to be worse; what was known holds, by the
         // monotonic clock.

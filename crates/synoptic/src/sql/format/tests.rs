@@ -125,6 +125,35 @@ fn an_answer_without_columns_writes_nothing_for_people() {
 }
 
 #[test]
+fn a_receipt_shows_how_fresh_each_scan_is() {
+    let scan = json!({
+        "scan": 0, "source": "bank", "table": "public.ticks", "copy": "standby1", "kind": "replica",
+        "position": "7:1:0/4A2B", "as_of_lo": "2026-11-24T04:16:32.871295Z",
+        "as_of_hi": "2026-11-24T04:16:38.082052Z", "staleness_ms": 5210.757, "bound_ms": 10000.0,
+        "satisfied": true, "method": "position", "rows": 1, "bytes": 16,
+        "remote_text": "SELECT max(n)", "degraded_reason": null,
+    });
+    let mut receipt =
+        json!({"query_id": "q", "skew_ms": 5210.757, "token": "abc", "scans": [scan]});
+    let table = receipt_table(&receipt);
+    let lines: Vec<_> = table.lines().collect();
+    for part in ["replica", "7:1:0/4A2B", "2026-11-24T04:16:32.871295Z", "5210.757 ms", "position"]
+    {
+        assert!(lines[3].contains(part), "{part} in {table}");
+    }
+    assert!(lines[4].contains("2026-11-24T04:16:38.082052Z"), "the end of the interval: {table}");
+    let below = ["scan 0 sent: SELECT max(n)", "skew: 5210.757 ms", "token: abc"];
+    assert_eq!(lines[lines.len() - 3..], below, "{table}");
+    let scan = &mut receipt["scans"][0];
+    scan["satisfied"] = json!(false);
+    scan["degraded_reason"] = json!("nothing proves the bound");
+    let table = receipt_table(&receipt);
+    for part in ["10000.000 ms, not met", "scan 0 is less than was asked for: nothing proves"] {
+        assert!(table.contains(part), "{part} in {table}");
+    }
+}
+
+#[test]
 fn a_receipt_names_what_was_read_where() {
     let receipt = json!({"query_id": "q", "scans": [{
         "scan": 0, "source": "portfolio", "table": "public.positions", "copy": "primary",
