@@ -6,6 +6,7 @@ import matplotlib
 
 matplotlib.use("svg")
 import matplotlib.pyplot as plt  # noqa: E402
+from matplotlib.ticker import LogLocator, NullFormatter  # noqa: E402
 
 from .figures import OURS, Figures  # noqa: E402
 
@@ -30,6 +31,9 @@ def plot(figures: Figures, placement: str, file: pathlib.Path) -> None:
             points = [(at, s) for at, q in enumerate(queries) if (s := figures.median.get((placement, engine, q)))]
             axes.scatter(*zip(*points), s=size, color=color, marker=marker, label=name, zorder=3 if engine == OURS else 2)
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_xticks(range(len(queries)), queries, rotation=90)
         axes.set_xlim(-0.7, len(queries) - 0.3)
         axes.set_ylabel("seconds")
