@@ -19,17 +19,24 @@ PLACEMENTS = {
            "customer": "pg.public", "nation": "lite.main", "region": "lite.main", "supplier": "lite.main"},
     "P3": dict.fromkeys(TABLES, "pg.public"),
 }
+# Two databases with all tables each: every split reads one of these groups from the second.
+GROUPS = {"A": ["part", "partsupp"], "B": ["lineitem", "orders"], "C": ["customer", "supplier", "nation", "region"]}
+PLACEMENTS |= {split: {table: "pg2.public" if table in group else "pg.public" for table in TABLES}
+               for split, group in GROUPS.items()}
 
 
-def text(query, placement=None):
-    """A query with its tables named as `placement` has them."""
-    sql = (ROOT / "tests" / "tpch" / f"{query}.sql").read_text().strip().rstrip(";")
-    if placement is None:
-        return sql
+def placed(sql, placement):
+    """`sql` with its tables named as `placement` has them."""
     # A table stands after FROM, JOIN or a comma of the FROM list; columns all have prefixes.
     return re.sub(
         r"(?i)(\b(?:from|join)\s+|,\s+)(" + "|".join(TABLES) + r")\b(?=\s*(?:,|\)|$|[a-z]|\n))",
         lambda m: f"{m.group(1)}{PLACEMENTS[placement][m.group(2).lower()]}.{m.group(2)}", sql)
+
+
+def text(query, placement=None):
+    """A query, with its tables named as `placement` has them."""
+    sql = (ROOT / "tests" / "tpch" / f"{query}.sql").read_text().strip().rstrip(";")
+    return sql if placement is None else placed(sql, placement)
 
 
 def load_extension(connection, name):
