@@ -976,7 +976,7 @@ impl HeldLeg<'_> {
             lease.set_busy(false);
             lease.note(error);
         }
-        Ok((rows, result?))
+        result
     }
 }
 
