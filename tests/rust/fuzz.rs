@@ -51,9 +51,10 @@ impl Case {
         // 0 is the world's own.
         let rng = &mut Rng::new(seed, number + 1);
         let one = match rng.below(100) {
-            0..45 => Some(Place::Postgres),
-            45..60 if world.sqlite => Some(Place::Sqlite),
-            60..70 => Some(Place::Files),
+            0..35 => Some(Place::Postgres),
+            35..47 if world.sqlite => Some(Place::Sqlite),
+            47..54 => Some(Place::Files),
+            // Only between sources do keys go into what one of them runs as a whole.
             _ => None,
         };
         let mut any = || match rng.below(3) {

@@ -190,6 +190,165 @@ async fn only_rows_with_a_key_leave_the_source() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_go_into_what_a_source_runs_as_a_whole() {
+    let bank = format!(
+        "{BANK} CREATE TABLE sectors AS SELECT 'S' || i AS symbol, i % 5 AS sector \
+         FROM generate_series(0, 499) i;"
+    );
+    let desk = format!(
+        "{DESK} CREATE TABLE symbols AS SELECT 'S' || i AS symbol \
+                        FROM generate_series(1, 4) i;"
+    );
+    // By an index SQLite knows how many symbols there are.
+    let notes = format!("{NOTES} CREATE INDEX by_symbol ON remarks (symbol);");
+    let three = Three::new(&bank, &desk, &notes).await;
+    for (sql, table, wanted, texts) in [
+        // Below the groups of the key.
+        (
+            "SELECT a.account, a.n, a.last FROM desk.few f JOIN (SELECT account, count(*) AS n, \
+             max(id) AS last FROM bank.trades GROUP BY account) a ON a.account = f.account",
+            "bank.public.trades",
+            3,
+            &["WHERE \"account\" IN (1, 2, 3)) AS t GROUP BY 1"][..],
+        ),
+        // Through expressions, past a condition on groups.
+        (
+            "SELECT a.account, a.x FROM desk.few f JOIN (SELECT account, sum(id) + 1 AS x \
+             FROM bank.trades GROUP BY account HAVING count(*) > 5) a ON a.account = f.account",
+            "bank.public.trades",
+            3,
+            &["WHERE \"account\" IN (1, 2, 3)"][..],
+        ),
+        // To the side of a join that the key is of.
+        (
+            "SELECT a.account, a.n FROM desk.few f JOIN (SELECT t.account, count(*) AS n \
+             FROM bank.trades t JOIN bank.sectors s ON s.symbol = t.symbol WHERE s.sector = 1 \
+             GROUP BY t.account) a ON a.account = f.account",
+            "bank.public.trades",
+            1,
+            &["WHERE \"account\" IN (1, 2, 3)", "INNER JOIN"][..],
+        ),
+        // Not below the groups that it is not a key of.
+        (
+            "SELECT a.account FROM desk.few f JOIN (SELECT account, count(*) AS n, max(id) AS m \
+             FROM bank.trades GROUP BY account) a ON a.m = f.account + 39000",
+            "bank.public.trades",
+            3,
+            &["GROUP BY 1) AS t WHERE \"c1\" IN (39001, 39002, 39003)"][..],
+        ),
+        // SQLite, by text.
+        (
+            "SELECT r.symbol, r.n FROM desk.symbols s JOIN (SELECT symbol, count(*) AS n \
+             FROM notes.remarks GROUP BY symbol) r ON r.symbol = s.symbol",
+            "notes.main.remarks",
+            4,
+            &["WHERE \"symbol\" IN ('S1', 'S2', 'S3', 'S4')) AS t GROUP BY 1"][..],
+        ),
+    ] {
+        let find = |scans: Vec<(String, u64, String)>| {
+            let found = scans.into_iter().find(|(name, ..)| name.contains(table));
+            found.unwrap_or_else(|| panic!("{table} was not read: {sql}"))
+        };
+        let (answer, _) = three.run(sql, &[]).await;
+        let (_, rows, sent) = find(three.rows_read(sql, &[]).await);
+        assert_eq!(rows, wanted, "{sql}: {sent}");
+        for text in texts {
+            assert!(sent.contains(text), "{sql}: {text} is not in {sent}");
+        }
+        for off in OFF {
+            assert_eq!(three.run(sql, off).await.0, answer, "{sql}");
+        }
+    }
+    // The first few are the first few of all.
+    for sql in [
+        "SELECT t.id FROM desk.few f JOIN (SELECT id, account FROM bank.trades ORDER BY id \
+         LIMIT 2) t ON t.account = f.account",
+        "SELECT t.n FROM desk.few f JOIN (SELECT account, count(*) AS n FROM bank.trades \
+         GROUP BY account ORDER BY account DESC LIMIT 5) t ON t.account = f.account",
+    ] {
+        let (answer, _) = three.run(sql, &[]).await;
+        for off in OFF {
+            assert_eq!(three.run(sql, off).await.0, answer, "{sql}");
+        }
+    }
+}
+
+/// Columns of one name on both sides of a join, which DataFusion's filters take for each other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn columns_of_one_name_are_told_apart() {
+    let bank = "CREATE TABLE a AS SELECT i::int AS id, (6000 - i)::int AS x \
+                FROM generate_series(1, 6000) i;";
+    let desk = "CREATE TABLE b AS SELECT i::int AS id, i::int AS y FROM generate_series(1, 5000) i; \
+                CREATE TABLE c AS SELECT i::int AS k, i::int AS id FROM generate_series(1, 3) i;";
+    let notes = "CREATE TABLE d (id INTEGER, k INTEGER); INSERT INTO d VALUES (10, 1), (20, 2);";
+    let three = Three::new(bank, desk, notes).await;
+    for sql in [
+        "SELECT a.id, b.id FROM bank.a JOIN desk.b ON a.x = b.y JOIN notes.d ON b.id = d.k",
+        "SELECT a.id, b.id, d.id FROM bank.a JOIN desk.b ON a.x = b.y JOIN notes.d ON b.id = d.k",
+        "SELECT a.id, b.id, d.id, a.x FROM bank.a LEFT JOIN desk.b ON a.x = b.y \
+         JOIN notes.d ON a.id = d.k",
+        "SELECT b.id FROM desk.b JOIN notes.d ON b.id = d.k \
+         WHERE EXISTS (SELECT 1 FROM bank.a WHERE a.x = b.y AND a.id <> b.id)",
+        "SELECT b.id FROM notes.d JOIN desk.b ON b.id = d.k \
+         WHERE b.y IN (SELECT x FROM bank.a WHERE a.id > 100)",
+        "SELECT one.id, other.id FROM desk.b one JOIN desk.b other ON one.y = 5001 - other.y \
+         JOIN notes.d ON other.id = d.k",
+        "SELECT a.id, b.id FROM bank.a JOIN desk.b ON a.x = b.y ORDER BY b.id LIMIT 3",
+        "SELECT max(b.id), min(a.id) FROM bank.a JOIN desk.b ON a.x = b.y",
+        "SELECT q.id, q.n, d.k FROM (SELECT b.id, a.id AS other, count(*) AS n FROM bank.a \
+         JOIN desk.b ON a.x = b.y GROUP BY a.id, b.id) q JOIN notes.d ON q.id = d.k",
+    ] {
+        let (answer, _) = three.run(sql, OFF[1]).await;
+        assert!(!answer.is_empty(), "{sql}");
+        assert_eq!(three.run(sql, &[]).await.0, answer, "{sql}");
+        assert_eq!(three.run(sql, OFF[0]).await.0, answer, "{sql}");
+    }
+}
+
+/// Long lists are written otherwise, and hold whatever a text can.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_lists_mean_what_short_ones_do() {
+    let rows = "CREATE TABLE t AS SELECT i::bigint AS id, i::smallint AS s, i - 50 AS i, \
+         (CASE i % 9 WHEN 0 THEN 'NULL' WHEN 1 THEN '{' || i WHEN 2 THEN '\"' || i || '\"' \
+          WHEN 3 THEN E'\\\\' || i WHEN 4 THEN 'a,' || i WHEN 5 THEN '' WHEN 6 THEN '''' || i \
+          WHEN 7 THEN ' ' || i || '}' ELSE 'é' || i END) AS v, \
+         (i - 60)::numeric(12, 2) / 8 AS n, DATE '1999-12-31' + i AS d, \
+         md5(i::text)::uuid AS u, TIMESTAMP '2000-01-01' + i * interval '1 hour' AS ts \
+         FROM generate_series(1, 200) i; \
+         ALTER TABLE t ALTER n TYPE numeric(12, 2);";
+    let bank = format!(
+        "{rows} CREATE TABLE big AS SELECT t.* FROM t, generate_series(1, 20); \
+         INSERT INTO big SELECT 1000 + i, -i, 1000 + i, 'x' || i, 1000 + i, DATE '2010-01-01' + i, \
+         md5((1000 + i)::text)::uuid, TIMESTAMP '2010-01-01' + i * interval '1 hour' \
+         FROM generate_series(1, 5000) i;"
+    );
+    let three = Three::new(&bank, rows, "CREATE TABLE n (i INTEGER)").await;
+    for (column, native) in [
+        ("id", Some("int8")),
+        ("s", Some("int2")),
+        ("i", Some("int4")),
+        ("v", Some("text")),
+        ("n", Some("numeric")),
+        ("d", Some("date")),
+        ("u", Some("uuid")),
+        ("ts", None),
+    ] {
+        let sql = format!("SELECT b.id FROM desk.t a JOIN bank.big b ON b.{column} = a.{column}");
+        let (answer, _) = three.run(&sql, OFF[1]).await;
+        assert!(answer.len() >= 4000, "{sql}");
+        let (with, receipt) = three.run(&sql, &[]).await;
+        assert_eq!(with, answer, "{sql}");
+        let sent = receipt.scans.iter().find(|scan| scan.table.contains("big"));
+        let sent = &sent.expect("it is read").remote_text;
+        let text = match native {
+            Some(native) => format!("}}'::{native}[])"),
+            None => " IN (".to_owned(),
+        };
+        assert!(sent.contains(&text), "{sql}: {sent}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_go_on_from_source_to_source() {
     let three = Three::new(BANK, DESK, NOTES).await;
     let sql = "SELECT t.id FROM notes.desks d JOIN desk.accounts a ON a.desk = d.id \
@@ -206,7 +365,12 @@ async fn keys_go_on_from_source_to_source() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_used_and_what_is_not_is_shown() {
-    let three = Three::new(BANK, DESK, NOTES).await;
+    let ids = |table: &str, rows: u32| {
+        format!("CREATE TABLE {table} AS SELECT i::bigint AS id FROM generate_series(1, {rows}) i;")
+    };
+    let bank = ids("wide", 300_000);
+    let desk = [ids("lots", 110_000), ids("many", 12_000)].concat();
+    let three = Three::new(&format!("{BANK}{bank}"), &format!("{DESK}{desk}"), NOTES).await;
     let explain = async |sql: &str| {
         let (lines, _) = three.run(&format!("EXPLAIN ANALYZE {sql}"), &[]).await;
         lines.join("\n")
@@ -224,12 +388,25 @@ async fn what_is_used_and_what_is_not_is_shown() {
     assert!(shown.contains("account not used: it would keep about 100 %"), "{shown}");
     let read = three.rows_read(all, &[]).await;
     assert_eq!(read[0].1, 40_000, "{read:?}");
-    // Of too many keys, the range is sent when it is known to be narrow.
-    let many = "SELECT t.id FROM notes.remarks r JOIN bank.trades t ON t.id = r.trade \
-                WHERE r.trade <= 12000 AND r.text LIKE 'about%'";
+    // Many keys are one array for PostgreSQL, and too many for SQLite.
+    let many = "SELECT t.id FROM desk.many m JOIN bank.wide t ON t.id = m.id * 25";
+    let read = three.rows_read(many, &[]).await;
+    assert_eq!((read[0].0.as_str(), read[0].1), ("bank.public.wide", 12_000));
+    assert!(read[0].2.contains("\"id\" = ANY ('{25,50,75,"), "{read:?}");
     let shown = explain(many).await;
+    assert!(shown.contains("join_keys=[id: 12000 keys]"), "{shown}");
+    let many = "SELECT r.text FROM desk.many m JOIN notes.remarks r ON r.trade = m.id";
+    let shown = explain(many).await;
+    assert!(shown.contains("trade not used: 12000 keys are too many"), "{shown}");
+    // Where they cost more than the rows, they stay.
+    let costly = "SELECT t.id FROM desk.many m JOIN bank.trades t ON t.id = m.id";
+    let shown = explain(costly).await;
+    assert!(shown.contains("id not used: it would save less than it costs"), "{shown}");
+    // Of too many keys, the range is sent when it is known to be narrow.
+    let more = "SELECT t.id FROM desk.lots l JOIN bank.wide t ON t.id = l.id";
+    let shown = explain(more).await;
     assert!(shown.contains("join_keys=[id: a range]"), "{shown}");
-    assert_eq!(three.rows_read(many, &[]).await[0].1, 12_000);
+    assert_eq!(three.rows_read(more, &[]).await[0].1, 110_000);
     // No keys, no question.
     let none = "SELECT t.id FROM desk.accounts e JOIN bank.trades t ON t.account = e.id \
                 WHERE e.owner = 'nobody'";

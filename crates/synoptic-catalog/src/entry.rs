@@ -17,6 +17,10 @@ pub const TABLE_CACHE_CAPACITY: u64 = 10_000;
 /// Estimates may be this old. They steer plans, never answers.
 const STATISTICS_TTL: Duration = Duration::from_secs(60);
 
+/// How many reads are remembered by what they returned, and for how long.
+const RETURNED_KEPT: u64 = 1_000;
+const RETURNED_TTL: Duration = Duration::from_secs(300);
+
 /// One copy of a source with its caches.
 #[derive(Debug)]
 pub struct SourceEntry {
@@ -28,6 +32,7 @@ pub struct SourceEntry {
     system_time: Arc<BTreeMap<TableName, SystemTime>>,
     tables: Cache<TableName, Arc<TableDef>>,
     statistics: Cache<(TableName, String), Statistics>,
+    returned: Cache<u64, u64>,
 }
 
 /// How the source's tables are called in a copy.
@@ -93,7 +98,22 @@ impl SourceEntry {
                 .max_capacity(TABLE_CACHE_CAPACITY)
                 .time_to_live(STATISTICS_TTL)
                 .build(),
+            returned: Cache::builder()
+                .max_capacity(RETURNED_KEPT)
+                .time_to_live(RETURNED_TTL)
+                .build(),
         }
+    }
+
+    /// How many rows came when the same was read to its end, not long ago. Steers plans, never
+    /// answers. Whoever asks says by a number of its own what the same is.
+    pub fn returned(&self, question: u64) -> Option<u64> {
+        self.returned.get(&question)
+    }
+
+    /// Keeps how many rows came.
+    pub fn keep_returned(&self, question: u64, rows: u64) {
+        self.returned.insert(question, rows);
     }
 
     /// The copy's name in its source.

@@ -42,7 +42,7 @@ pub use capabilities::{Capabilities, FilterSupport, Pushdown, SnapshotKind};
 pub use costs::OperatorCosts;
 pub use error::{ErrorKind, Result, SourceError};
 pub use fragment::Fragment;
-pub use narrowed::Narrowed;
+pub use narrowed::{KeyLimits, Narrowed};
 pub use position::{CopyPosition, Pinned};
 pub use relation::{Aggregate, JoinKind, Operator, OperatorKind, Relation, SortKey};
 pub use source::{

@@ -15,7 +15,7 @@ use synoptic_types::{Deadline, QueryId, Reason, SourceName, TableName};
 use crate::capabilities::{Capabilities, Pushdown};
 use crate::error::{ErrorKind, Result, SourceError};
 use crate::fragment::Fragment;
-use crate::narrowed::Narrowed;
+use crate::narrowed::{KeyLimits, Narrowed};
 use crate::position::{CopyPosition, Pinned};
 use crate::relation::Relation;
 use crate::stream::{BatchStream, ScanCounters};
@@ -99,12 +99,18 @@ pub trait PreparedScan: Debug + Send + Sync {
     /// `Exact` values only when they are; never an exact sum (a join would pass it on).
     fn statistics(&self) -> Statistics;
 
-    /// The scan with `conditions` added, which are over the fragment's output columns by
-    /// unqualified name: the keys that a join has collected, say. Using them is optional, since
-    /// the engine checks every row again; a scan that does not use any answers `None`. No I/O.
+    /// The scan with `conditions` added, which are over the columns it yields as
+    /// [`Relation::column`] spells them: the keys that a join has collected, say. Using them is
+    /// optional, since the engine checks every row again; a scan that does not use any answers
+    /// `None`. No I/O.
     fn narrowed(&self, conditions: &[Expr]) -> Option<Narrowed> {
         let _ = conditions;
         None
+    }
+
+    /// How many keys a condition of [`PreparedScan::narrowed`] may list.
+    fn key_limits(&self) -> KeyLimits {
+        KeyLimits::LIST
     }
 
     /// Opens one partition. No I/O happens before the first poll. Each partition is opened once.

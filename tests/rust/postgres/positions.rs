@@ -128,12 +128,13 @@ async fn what_was_pinned_and_not_read_goes_back() {
 
 #[tokio::test]
 async fn a_narrowed_scan_is_not_given_what_was_prepared_before() {
-    use datafusion::logical_expr::{col, lit};
+    use datafusion::logical_expr::lit;
     let db = Db::new("CREATE TABLE t AS SELECT g AS id FROM generate_series(1, 100) g").await;
     let run = Run::new(&db.source);
     let scan = run.prepare(Fragment::table(db.table("t").await)).await;
     pin(&run).await;
-    let narrowed = scan.narrowed(&[col("id").eq(lit(7))]).expect("it takes conditions").scan;
+    let seven = synoptic_source::Relation::column(0).eq(lit(7));
+    let narrowed = scan.narrowed(&[seven]).expect("it takes conditions").scan;
     let batches: Vec<_> = run.open(&narrowed).try_collect().await.expect("it is read");
     assert_eq!(texts(&batches, "id"), ["7"]);
 }

@@ -237,9 +237,10 @@ impl Source for PostgresSource {
         let statistics = estimates.fragment(&fragment);
         let request = request(&fragment, &ranges, self.expected(&statistics), &query_id)
             .map_err(|error| self.pool.name(error).in_table(fragment.table.name()))?;
+        let hashes = estimates.hashes_lists();
         let plan = ScanPlan::of_fragment(&shared, request, fragment, ranges, options.batch_size);
         let plan = plan.map_err(|error| self.pool.name(error))?;
-        Ok(Arc::new(PostgresScan::new(Arc::clone(&self.pool), plan, query_id, statistics)))
+        Ok(Arc::new(PostgresScan::new(Arc::clone(&self.pool), plan, query_id, statistics, hashes)))
     }
 
     async fn estimate(&self, fragment: &Fragment) -> Result<Statistics> {
@@ -265,9 +266,13 @@ impl Source for PostgresSource {
         let comment = comment(&query_id);
         let (request, encodings) = relation::request(relation, self.expected(&estimate), &comment)
             .map_err(|error| self.pool.name(error))?;
-        let schema = Arc::clone(&relation.schema);
-        let plan = ScanPlan::of_relation(&shared, request, schema, encodings, options.batch_size);
-        Ok(Arc::new(PostgresScan::new(Arc::clone(&self.pool), plan, query_id, estimate)))
+        // Asked for when it was planned, and kept.
+        let hashes = match relation.tables().first() {
+            Some(table) => self.estimates(table).await.is_ok_and(|known| known.hashes_lists()),
+            None => false,
+        };
+        let plan = ScanPlan::of_relation(&shared, request, relation, encodings, options.batch_size);
+        Ok(Arc::new(PostgresScan::new(Arc::clone(&self.pool), plan, query_id, estimate, hashes)))
     }
 
     fn prepare_write(&self, request: WriteRequest) -> Result<Arc<dyn PreparedWrite>> {

@@ -41,15 +41,19 @@ pub(crate) fn in_list(
         return Err(Reason::NotOnAllowList("an empty IN list".to_owned()));
     }
     let mut subject: Option<String> = None;
-    let mut list = Vec::with_capacity(items.len());
+    let mut agreed = Vec::with_capacity(items.len());
     for item in items {
         check_item(&item)?;
         // Every item is agreed with on its own, so that the subject comes out the same each time.
         let (left, right) = agree(operand.clone(), item, false, dialect)?;
         subject.get_or_insert(left.sql);
-        list.push(right.sql);
+        agreed.push(right);
     }
     let subject = subject.unwrap_or_default();
+    if !negated && let Some(list) = dialect.long_list(&operand, &agreed) {
+        return Ok(Condition::new(format!("{subject} {list}"), Binding::Comparison));
+    }
+    let list: Vec<_> = agreed.into_iter().map(|item| item.sql).collect();
     let not = if negated { "NOT " } else { "" };
     let sql = format!("{subject} {not}IN ({})", list.join(", "));
     Ok(Condition::new(sql, Binding::Comparison))

@@ -126,6 +126,13 @@ pub(crate) trait Dialect: Send + Sync {
         ordering: bool,
     ) -> Result<(Operand, Operand), Reason>;
 
+    /// What stands after `subject` instead of `IN (…)`, for literals that were found comparable with
+    /// it: a form that the source reads faster when there are many.
+    fn long_list(&self, subject: &Operand, items: &[Operand]) -> Option<String> {
+        let _ = (subject, items);
+        None
+    }
+
     /// Whether `+`, `-` and `*` are rendered where they cannot overflow.
     fn arithmetic(&self) -> bool;
 

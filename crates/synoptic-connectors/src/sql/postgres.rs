@@ -15,6 +15,9 @@ pub(crate) static POSTGRES: PostgresDialect = PostgresDialect;
 /// The last timestamp that 64-bit microseconds since 1970 have.
 const LAST: &str = "'294247-01-10 04:00:54.775807";
 
+/// From so many values on a list is an array.
+const LONG_LIST: usize = 64;
+
 /// See [`POSTGRES`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PostgresDialect;
@@ -170,6 +173,44 @@ impl Dialect for PostgresDialect {
             }
         }
         Ok((left, right))
+    }
+
+    /// One array, which is planned in a third of the time of a list. Its values must be of the
+    /// subject's own type: only then does the server look them up in a hash table.
+    fn long_list(&self, subject: &Operand, items: &[Operand]) -> Option<String> {
+        if items.len() < LONG_LIST || subject.widened_to.is_some() {
+            return None;
+        }
+        let native = match subject.class {
+            Class::Uuid => "uuid".to_owned(),
+            Class::Decimal { .. } => "numeric".to_owned(),
+            Class::Int { .. } | Class::Text | Class::Date => {
+                self.native_type(&subject.data_type)?
+            }
+            _ => return None,
+        };
+        let mut values = String::new();
+        for item in items {
+            let literal = item.literal.as_ref()?;
+            if literal.data_type() != subject.data_type {
+                return None;
+            }
+            if !values.is_empty() {
+                values.push(',');
+            }
+            match plain(literal).ok()? {
+                Plain::Int(v) => values.push_str(&v.to_string()),
+                Plain::Decimal(v) => values.push_str(&v),
+                Plain::Date(v) => values.push_str(&date_text(v)),
+                // Whatever is in it: NULL, for one, would be NULL without quotes.
+                Plain::Text(v) => {
+                    let text = v.replace('\\', "\\\\").replace('"', "\\\"");
+                    values.push_str(&format!("\"{text}\""));
+                }
+                _ => return None,
+            }
+        }
+        Some(format!("= ANY ({}::{native}[])", string(&format!("{{{values}}}"))))
     }
 
     fn arithmetic(&self) -> bool {

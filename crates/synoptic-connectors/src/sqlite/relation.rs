@@ -78,8 +78,7 @@ pub(super) fn plan(relation: &Relation, source: &SourceName, batch_size: usize) 
     let mut tables = rendered.tables.iter().map(|(table, _)| table);
     let first = tables.next().ok_or_else(|| SourceError::internal("a relation without a table"))?;
     let further = tables.map(|table| (table.name().clone(), table.stamp.clone())).collect();
-    let sent = checks.iter().map(|check| &*check.sql).chain([&*rendered.sql]);
-    let shown = sent.collect::<Vec<_>>().join("; ");
+    let shown = shown(&checks, &rendered.sql);
     Ok(Plan {
         source: source.clone(),
         table: first.name().clone(),
@@ -93,6 +92,12 @@ pub(super) fn plan(relation: &Relation, source: &SourceName, batch_size: usize) 
         further,
         checks,
     })
+}
+
+/// What is sent, in turn.
+pub(super) fn shown(checks: &[Check], sql: &str) -> String {
+    let sent = checks.iter().map(|check| &*check.sql).chain([sql]);
+    sent.collect::<Vec<_>>().join("; ")
 }
 
 /// How each column is read, when that gives the relation's type.

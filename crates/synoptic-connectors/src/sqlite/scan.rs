@@ -10,23 +10,30 @@ use datafusion::common::Statistics;
 use datafusion::logical_expr::Expr;
 use futures::StreamExt as _;
 use synoptic_source::{
-    BatchStream, Counted, ErrorKind, Fragment, Narrowed, PreparedScan, Result, ScanContext,
-    ScanCounters, Snapshot, SourceError,
+    BatchStream, Counted, ErrorKind, Fragment, Narrowed, PreparedScan, Relation, Result,
+    ScanContext, ScanCounters, Snapshot, SourceError,
 };
 use tokio::sync::oneshot;
 
 use super::discover::Detail;
 use super::filter;
+use super::relation;
 use super::select::select;
 use super::snapshot::{Shared, SqliteSnapshot, thread_ended};
 use super::worker::{Answer, Plan, Scan};
 
-/// A fragment as one SELECT.
+/// What is read.
+#[derive(Debug)]
+pub(super) enum Read {
+    Fragment(Fragment),
+    Relation(Arc<Relation>),
+}
+
+/// A fragment or a relation as one SELECT.
 #[derive(Debug)]
 pub(super) struct SqliteScan {
     pub shared: Arc<Shared>,
-    /// `None` for a relation.
-    pub fragment: Option<Fragment>,
+    pub read: Read,
     pub plan: Arc<Plan>,
     pub statistics: Statistics,
 }
@@ -50,26 +57,42 @@ impl PreparedScan for SqliteScan {
     }
 
     fn narrowed(&self, conditions: &[Expr]) -> Option<Narrowed> {
-        let mut fragment = self.fragment.clone()?;
-        // A condition comes before the limit in the text.
-        if fragment.limit.is_some() {
-            return None;
-        }
-        let table = Arc::clone(&fragment.table);
-        let detail = table.detail::<Detail>()?;
         let mut left = Vec::new();
-        for condition in conditions {
-            match filter::render(condition, &table.schema, detail) {
-                Ok(_) => fragment.filters.push(condition.clone()),
-                Err(reason) => left.push((condition.clone(), reason)),
+        let (read, plan) = match &self.read {
+            // A condition comes before the limit in the text.
+            Read::Fragment(fragment) if fragment.limit.is_some() => return None,
+            Read::Fragment(fragment) => {
+                let mut fragment = fragment.clone();
+                let table = Arc::clone(&fragment.table);
+                let detail = table.detail::<Detail>()?;
+                for condition in conditions {
+                    let named = fragment.named(condition)?;
+                    match filter::render(&named, &table.schema, detail) {
+                        Ok(_) => fragment.filters.push(named),
+                        Err(reason) => left.push((condition.clone(), reason)),
+                    }
+                }
+                let (sql, columns) = select(&fragment, detail).ok()?;
+                let (shown, columns) = (sql.clone(), columns.into());
+                (Read::Fragment(fragment), Plan { shown, sql, columns, ..(*self.plan).clone() })
             }
-        }
-        let (sql, columns) = select(&fragment, detail).ok()?;
-        let plan =
-            Plan { shown: sql.clone(), sql, columns: columns.into(), ..(*self.plan).clone() };
+            Read::Relation(relation) => {
+                let (mut relation, mut sql) = (Arc::clone(relation), self.plan.sql.clone());
+                for condition in conditions {
+                    let narrower = relation.narrowed(condition);
+                    match relation::render(&narrower) {
+                        Ok((rendered, ..)) => (relation, sql) = (narrower, rendered.sql),
+                        Err(reason) => left.push((condition.clone(), reason)),
+                    }
+                }
+                // What is looked at before stays: it is more than the rows that are left, and what
+                // was looked at once need not be again.
+                let shown = relation::shown(&self.plan.checks, &sql);
+                (Read::Relation(relation), Plan { shown, sql, ..(*self.plan).clone() })
+            }
+        };
         let (shared, statistics) = (Arc::clone(&self.shared), self.statistics.clone());
-        let fragment = Some(fragment);
-        let scan = Self { shared, fragment, plan: Arc::new(plan), statistics };
+        let scan = Self { shared, read, plan: Arc::new(plan), statistics };
         Some(Narrowed { scan: Arc::new(scan), left })
     }
 

@@ -21,7 +21,7 @@ use super::filter;
 use super::meta::Meta;
 use super::options::Options;
 use super::relation::{self, AGGREGATES, COSTS, JOINS, OPERATORS};
-use super::scan::SqliteScan;
+use super::scan::{Read, SqliteScan};
 use super::select::select;
 use super::snapshot::{Shared, SqliteSnapshot};
 use super::statistics;
@@ -200,8 +200,8 @@ impl Source for SqliteSource {
             checks: Vec::new(),
         };
         let shared = Arc::clone(&self.shared);
-        let fragment = Some(fragment);
-        Ok(Arc::new(SqliteScan { shared, fragment, plan: Arc::new(plan), statistics }))
+        let read = Read::Fragment(fragment);
+        Ok(Arc::new(SqliteScan { shared, read, plan: Arc::new(plan), statistics }))
     }
 
     async fn estimate(&self, fragment: &Fragment) -> Result<Statistics> {
@@ -228,7 +228,7 @@ impl Source for SqliteSource {
             .map_err(|error| error.in_source(&self.shared.name))?;
         Ok(Arc::new(SqliteScan {
             shared: Arc::clone(&self.shared),
-            fragment: None,
+            read: Read::Relation(Arc::new(relation.clone())),
             plan: Arc::new(plan),
             statistics: estimate,
         }))

@@ -14,6 +14,7 @@ use synoptic_catalog::SourceEntry;
 use synoptic_source::{Fragment, PrepareOptions, Pushdown, SourceError, TableDef, TableKind};
 use synoptic_types::{Pushdown as PushdownOption, Reason};
 
+use crate::cut::of_scan;
 use crate::error::Error;
 use crate::exec::RemoteScanExec;
 use crate::scope::Scope;
@@ -200,12 +201,13 @@ impl TableProvider for SourceTable {
         let snapshot = scope.snapshot(&self.entry);
         let place =
             |e: SourceError| Error::from(e.in_source(source.name()).in_table(self.table.name()));
+        let question = of_scan(&fragment);
         let prepared = source.prepare(fragment, &snapshot, &options).await.map_err(place)?;
         let tables = vec![self.table.name().clone()];
         let record = scope.record(source.name().clone(), tables, prepared.remote_text());
         let kept = self.kept.lock().clone();
         let entry = Arc::clone(&self.entry);
-        Ok(Arc::new(RemoteScanExec::new(entry, prepared, scope, record, kept)))
+        Ok(Arc::new(RemoteScanExec::new(entry, prepared, scope, record, kept, question)))
     }
 }
 

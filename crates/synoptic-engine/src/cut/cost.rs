@@ -88,6 +88,12 @@ impl Estimate {
         transfer(self.rows, self.columns.iter().map(|column| column.width).sum(), costs)
     }
 
+    /// As it was when the same was read before.
+    pub fn seen(mut self, rows: f64) -> Self {
+        (self.rows, self.known) = (rows, true);
+        self.bounded()
+    }
+
     /// At most `rows` rows.
     pub fn at_most(mut self, rows: f64) -> Self {
         // A limit is known, whatever it is of.

@@ -16,6 +16,7 @@
 mod build;
 pub(crate) mod cost;
 mod node;
+mod question;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,9 +25,9 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, Statistics};
 use datafusion::datasource::source_as_provider;
-use datafusion::logical_expr::{Extension, LogicalPlan, TableScan};
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan, TableScan};
 use synoptic_catalog::SourceEntry;
-use synoptic_source::{Fragment, Operator, Relation};
+use synoptic_source::{Fragment, JoinKind, Operator, Relation};
 use synoptic_types::{Pushdown, Reason};
 
 use crate::catalog::SourceTable;
@@ -35,8 +36,18 @@ use crate::scope::Scope;
 use build::{Built, build, is_ordered, is_worthwhile, rows_of, skips};
 use cost::Estimate;
 use node::{CutNode, Kept};
+use question::question;
 
 pub(crate) use node::{Planner, is_grouped_relation};
+pub(crate) use question::of_scan;
+
+/// More keys are not expected to be sent from one side of a join to the other.
+const MOST_KEYS: f64 = 10_000.0;
+/// Keys that keep a larger part of the groups are not counted on.
+const USEFUL_KEYS: f64 = 0.5;
+/// Which part of an aggregate's cost is saved when it makes no groups: its rows are read still,
+/// unless there is an index.
+const SAVED_BY_KEYS: f64 = 0.7;
 
 /// When an operator that a source supports is left to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -131,6 +142,8 @@ struct Remote {
     estimate: Estimate,
     /// What its operators cost there.
     work: f64,
+    /// Tells it from other questions.
+    question: u64,
 }
 
 struct Walk {
@@ -173,13 +186,18 @@ impl Walk {
         if let Some(limit) = leaf.fragment.limit {
             estimate = estimate.at_most(limit as f64);
         }
+        if let Some(rows) = leaf.entry.returned(of_scan(&leaf.fragment)) {
+            estimate = estimate.seen(rows as f64);
+        }
         let costs = leaf.entry.source().capabilities().costs;
         let columns = leaf.fragment.projection.len() + leaf.fragment.filters.len();
         let cost = estimate.transfer(&costs);
+        let relation = Relation { operator: Operator::Scan(leaf.fragment), schema };
         let remote = Remote {
             entry: leaf.entry,
             scope: leaf.scope,
-            relation: Arc::new(Relation { operator: Operator::Scan(leaf.fragment), schema }),
+            question: question(&relation, &[]),
+            relation: Arc::new(relation),
             work: cost::check(&estimate, columns, &costs),
             estimate,
         };
@@ -219,7 +237,7 @@ impl Walk {
             source.supports(&built.relation)?;
             Ok(built)
         });
-        let Built { relation, estimate, work } = match supported {
+        let Built { relation, mut estimate, work } = match supported {
             Ok(built) => built,
             Err(reason) => {
                 // A filter of one table was offered to its scan, which has said why it stays.
@@ -234,9 +252,22 @@ impl Walk {
         let work = work.at(&relation.operator, &costs);
         let before: f64 =
             inputs.iter().filter_map(|input| input.remote.as_ref()).map(|r| r.work).sum();
-        let remote =
-            Remote { relation: Arc::new(relation), estimate, work: before + work.there, ..first };
-        let cost_here = cost + work.here;
+        let known = inputs.iter().filter_map(|input| input.remote.as_ref());
+        let known: Vec<_> = known.map(|remote| (&remote.relation, remote.question)).collect();
+        let question = question(&relation, &known);
+        if let Some(rows) = first.entry.returned(question) {
+            estimate = estimate.seen(rows as f64);
+            if let (Operator::Aggregate { groups, .. }, [key, ..]) =
+                (&relation.operator, estimate.columns.as_mut_slice())
+                && groups.len() == 1
+            {
+                key.distinct = Some(rows as f64);
+            }
+        }
+        let relation = Arc::new(relation);
+        let (here_work, work) = (work.here, before + work.there);
+        let remote = Remote { relation, estimate, work, question, ..first };
+        let cost_here = cost + here_work - keys_save(&remote.relation, &inputs);
         let cost_there = remote.work + remote.estimate.transfer(&costs);
         let reduces = matches!(plan, LogicalPlan::Sort(_) | LogicalPlan::Limit(_));
         let cheaper = match self.policy {
@@ -265,6 +296,8 @@ impl Walk {
                     scope: Arc::clone(&remote.scope),
                     relation: Arc::clone(&remote.relation),
                     estimate: remote.estimate.clone(),
+                    work: remote.work,
+                    question: remote.question,
                     schema,
                     kept: Arc::clone(&kept),
                 }),
@@ -288,6 +321,66 @@ impl Walk {
             }
         };
         Planned { plan, cost: cost_there, remote: whole, scans: vec![Scan::Cut(kept)] }
+    }
+}
+
+/// What is saved when a join stays here, because the keys of its smaller side go to the source of
+/// an aggregate: it then makes only the groups that somebody asks for.
+fn keys_save(join: &Relation, inputs: &[Planned]) -> f64 {
+    let Operator::Join { left, right, kind, on, .. } = &join.operator else { return 0.0 };
+    let side = |relation: &Arc<Relation>| {
+        let of = |input: &&Planned| {
+            input.remote.as_ref().is_some_and(|remote| Arc::ptr_eq(&remote.relation, relation))
+        };
+        let input = inputs.iter().find(of)?;
+        Some((input.cost, &input.remote.as_ref()?.estimate))
+    };
+    let (Some(left_side), Some(right_side)) = (side(left), side(right)) else { return 0.0 };
+    let width = left.schema.fields().len();
+    let place = |expr: &Expr| match expr {
+        Expr::Column(column) => Relation::index_of(&column.name),
+        _ => None,
+    };
+    let pairs = on.iter().filter_map(|(a, b)| Some((place(a)?, place(b)?.checked_sub(width)?)));
+    let pairs: Vec<(usize, usize)> = pairs.collect();
+    let saved = |(cost, all): (f64, &Estimate), keys: &Estimate, made: &Relation, of_left: bool| {
+        if !(all.known && keys.known && keys.rows < all.rows) {
+            return 0.0;
+        }
+        let kept = pairs.iter().filter_map(|&(l, r)| {
+            let (own, other) = if of_left { (l, r) } else { (r, l) };
+            if !is_group(made, own) {
+                return None;
+            }
+            let sent = keys.columns.get(other)?.distinct.unwrap_or(keys.rows).min(keys.rows);
+            let distinct = all.columns.get(own)?.distinct.unwrap_or(all.rows);
+            (sent <= MOST_KEYS).then(|| (sent / distinct.max(1.0)).min(1.0))
+        });
+        let kept = kept.fold(1.0_f64, f64::min);
+        if kept > USEFUL_KEYS { 0.0 } else { cost * (1.0 - kept) * SAVED_BY_KEYS }
+    };
+    let of_right = saved(right_side, left_side.1, right, false);
+    match kind {
+        JoinKind::Inner | JoinKind::Semi => {
+            of_right.max(saved(left_side, right_side.1, left, true))
+        }
+        JoinKind::Left => of_right,
+        JoinKind::Anti => 0.0,
+    }
+}
+
+/// Whether column `index` of a relation is a key of the groups it makes.
+fn is_group(relation: &Relation, index: usize) -> bool {
+    match &relation.operator {
+        Operator::Aggregate { groups, .. } => index < groups.len(),
+        Operator::Filter { input, .. } => is_group(input, index),
+        Operator::Project { input, exprs } => match exprs.get(index) {
+            Some(Expr::Column(column)) => {
+                Relation::index_of(&column.name).is_some_and(|index| is_group(input, index))
+            }
+            _ => false,
+        },
+        _ => false,
     }
 }
 

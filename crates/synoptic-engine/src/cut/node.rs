@@ -36,6 +36,10 @@ pub(super) struct CutNode {
     pub scope: Arc<Scope>,
     pub relation: Arc<Relation>,
     pub estimate: Estimate,
+    /// What it costs the source, beside reading the tables.
+    pub work: f64,
+    /// Tells it from other questions.
+    pub question: u64,
     pub schema: DFSchemaRef,
     pub kept: Kept,
 }
@@ -82,8 +86,8 @@ impl CutNode {
         let record = self.scope.record(source.name().clone(), tables, prepared.remote_text());
         let (entry, scope) = (Arc::clone(&self.entry), Arc::clone(&self.scope));
         let kept = self.kept.lock().clone();
-        let scan = RemoteScanExec::new(entry, prepared, scope, record, kept);
-        Ok(Arc::new(scan.without_dynamic_filters()))
+        let scan = RemoteScanExec::new(entry, prepared, scope, record, kept, self.question);
+        Ok(Arc::new(scan.with_work(self.work)))
     }
 }
 
@@ -139,6 +143,8 @@ impl UserDefinedLogicalNode for CutNode {
             scope: Arc::clone(&self.scope),
             relation: Arc::clone(&self.relation),
             estimate: self.estimate.clone(),
+            work: self.work,
+            question: self.question,
             schema: Arc::clone(&self.schema),
             kept: Arc::clone(&self.kept),
         }))

@@ -375,8 +375,8 @@ fn base_state(config: &EngineConfig, runtime: &Arc<RuntimeEnv>) -> SessionState 
     options.sql_parser.parse_float_as_decimal = true;
     // The keys of a small build side go to the other side's source, one by one up to here. The
     // size bounds what is kept of the keys before equal ones are put together.
-    options.optimizer.hash_join_inlist_pushdown_max_distinct_values = 10_000;
-    options.optimizer.hash_join_inlist_pushdown_max_size = 512 << 10;
+    options.optimizer.hash_join_inlist_pushdown_max_distinct_values = 100_000;
+    options.optimizer.hash_join_inlist_pushdown_max_size = 4 << 20;
     // now() is a moment and not a wall-clock reading.
     options.execution.time_zone = Some("UTC".to_owned());
     let mut rules = Analyzer::new().rules;

@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, Result, ScalarValue, Statistics};
+use datafusion::common::{Result, ScalarValue, Statistics};
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::{Expr, lit};
 
@@ -18,18 +18,15 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::DynamicFilterPhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::joins::HashJoinExec;
-use synoptic_source::{PreparedScan, Statement};
+use synoptic_source::{KeyLimits, OperatorCosts, PreparedScan, Relation, Statement};
 use tokio::sync::OnceCell;
 
 use super::join_keys::{Domain, Keys};
+use super::lineage::found;
 use super::remote_scan::RemoteScanExec;
 
 /// A join's build side that takes longer is not waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// More keys are not sent one by one.
-const MOST_KEYS: usize = 10_000;
-/// Longer texts are not sent. SQLite's own limit is 1,000,000 bytes.
-const LONGEST_LIST: usize = 512 << 10;
 /// Conditions that keep more than this part of the rows cost more than they save.
 const USEFUL: f64 = 0.8;
 /// A range tells less of what it keeps than a list does.
@@ -59,15 +56,32 @@ pub(crate) struct LateRecord {
     pub(crate) waited: Duration,
 }
 
+/// A scan as it was planned, and what it costs.
+pub(super) struct Read<'a> {
+    pub prepared: &'a Arc<dyn PreparedScan>,
+    pub costs: OperatorCosts,
+    /// What the source does beside reading tables and sending rows.
+    pub work: f64,
+}
+
 /// One decision for all partitions of a scan.
 #[derive(Debug, Default)]
 pub(super) struct JoinKeys {
-    /// The filters that hash joins of the plan make, by id; empty in plans that are not ours.
-    joins: OnceLock<HashSet<u64>>,
+    /// Unknown in plans that are not ours.
+    known: OnceLock<Known>,
     decided: OnceCell<(Decision, LateRecord)>,
 }
 
-/// Tells every scan which of its filters are made by hash joins.
+/// What a scan was told of the filters it was handed.
+#[derive(Debug, Default)]
+struct Known {
+    /// The filters that hash joins of the plan make, by id.
+    joins: HashSet<u64>,
+    /// Those of all operators, over the scan's own columns.
+    filters: Vec<Arc<dyn PhysicalExpr>>,
+}
+
+/// Tells every scan what its filters are about, and which are made by hash joins.
 pub(crate) fn knowing_joins(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
     let mut joins = HashSet::new();
     plan.apply(|node| {
@@ -77,13 +91,13 @@ pub(crate) fn knowing_joins(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
-    if joins.is_empty() {
-        return Ok(());
-    }
+    let mut found = found(plan)?;
     plan.apply(|node| {
-        if let Some(scan) = node.as_ref().downcast_ref::<RemoteScanExec>() {
+        if let Some(scan) = node.as_ref().downcast_ref::<RemoteScanExec>()
+            && let Some(filters) = found.remove(&scan.identity())
+        {
             // A plan is made once.
-            let _ = scan.join_keys().joins.set(joins.clone());
+            let _ = scan.join_keys().known.set(Known { joins: joins.clone(), filters });
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
@@ -103,14 +117,19 @@ pub(crate) fn expects_keys(plan: &Arc<dyn ExecutionPlan>) -> bool {
 impl JoinKeys {
     /// Whether there is anything to wait for.
     pub(super) fn are_expected(&self) -> bool {
-        self.joins.get().is_some_and(|joins| !joins.is_empty())
+        self.known.get().is_some_and(|known| !known.joins.is_empty())
+    }
+
+    /// The filters that are known to be about columns of the scan.
+    pub(super) fn filters(&self) -> &[Arc<dyn PhysicalExpr>] {
+        self.known.get().map_or(&[], |known| &known.filters)
     }
 
     /// Decides at the first call.
     pub(super) async fn decide(
         &self,
         filters: &[Arc<dyn PhysicalExpr>],
-        prepared: &Arc<dyn PreparedScan>,
+        read: Read<'_>,
         statement: &Statement,
     ) -> &(Decision, LateRecord) {
         self.decided
@@ -118,13 +137,18 @@ impl JoinKeys {
                 let started = Instant::now();
                 let complete = self.wait(filters, statement).await;
                 let waited = started.elapsed();
-                let (decision, mut record) = decide(filters, prepared);
+                let (decision, mut record) = decide(filters, &read);
                 if !complete {
                     record.note.push_str("; a join was not ready in time");
                 }
                 (decision, LateRecord { waited, ..record })
             })
             .await
+    }
+
+    /// Whether it was decided, and all rows are read all the same.
+    pub(super) fn left_as_planned(&self) -> bool {
+        matches!(self.decided.get(), Some((Decision::AsPlanned, _)))
     }
 
     /// Waits for the joins' filters; whether they are complete.
@@ -147,7 +171,9 @@ impl JoinKeys {
         let walked = filter.apply(|node| {
             let id = node.expression_id();
             if node.downcast_ref::<DynamicFilterPhysicalExpr>().is_some()
-                && id.is_some_and(|id| self.joins.get().is_some_and(|joins| joins.contains(&id)))
+                && id.is_some_and(|id| {
+                    self.known.get().is_some_and(|known| known.joins.contains(&id))
+                })
             {
                 found.push(Arc::clone(node));
             }
@@ -158,10 +184,8 @@ impl JoinKeys {
     }
 }
 
-fn decide(
-    filters: &[Arc<dyn PhysicalExpr>],
-    prepared: &Arc<dyn PreparedScan>,
-) -> (Decision, LateRecord) {
+fn decide(filters: &[Arc<dyn PhysicalExpr>], read: &Read<'_>) -> (Decision, LateRecord) {
+    let prepared = read.prepared;
     let schema = prepared.schema();
     let keys = filters.iter().fold(Keys::Any, |all, filter| all.and(Keys::of(filter, &schema)));
     let record = |note: String, keys| LateRecord { text: None, note, keys, waited: Duration::ZERO };
@@ -172,16 +196,19 @@ fn decide(
     };
     let statistics = prepared.statistics();
     let (mut conditions, mut notes, mut collected) = (Vec::new(), Vec::new(), 0);
+    let name = |index: usize| schema.fields().get(index).map_or("?", |field| field.name().as_str());
     for (index, domain) in domains {
-        let name = schema.field(index).name();
         collected += domain.values.as_ref().map_or(0, HashSet::len);
-        match condition(name, index, &domain, &statistics) {
+        match condition(index, &domain, &statistics, read) {
             Ok((condition, note)) => {
                 conditions.push(condition);
-                notes.push(format!("{name}: {note}"));
+                notes.push(format!("{}: {note}", name(index)));
             }
-            Err(why) => notes.push(format!("{name} not used: {why}")),
+            Err(why) => notes.push(format!("{} not used: {why}", name(index))),
         }
+    }
+    if conditions.is_empty() {
+        return (Decision::AsPlanned, record(notes.join("; "), collected));
     }
     let narrowed = prepared.narrowed(&conditions);
     let (scan, left) = match narrowed {
@@ -189,7 +216,8 @@ fn decide(
         None => (None, Vec::new()),
     };
     for (condition, reason) in &left {
-        let columns = condition.column_refs().into_iter().map(|c| c.name.as_str());
+        let columns = condition.column_refs().into_iter();
+        let columns = columns.filter_map(|column| Relation::index_of(&column.name)).map(name);
         notes.push(format!("{} stays here: {reason}", columns.collect::<Vec<_>>().join(", ")));
     }
     let mut record = record(notes.join("; "), collected);
@@ -204,10 +232,10 @@ fn decide(
 
 /// The condition that a column is in `domain`, when it is worth being sent, and what it is.
 fn condition(
-    name: &str,
     index: usize,
     domain: &Domain,
     statistics: &Statistics,
+    read: &Read<'_>,
 ) -> std::result::Result<(Expr, String), String> {
     let known = statistics.column_statistics.get(index);
     let rows = statistics.num_rows.get_value().map(|rows| *rows as f64);
@@ -215,32 +243,41 @@ fn condition(
         .and_then(|column| column.distinct_count.get_value())
         .map(|distinct| *distinct as f64)
         .filter(|distinct| *distinct > 0.0);
-    let column = || Expr::Column(Column::new_unqualified(name));
+    let column = || Relation::column(index);
     let or_null = |condition: Expr| match domain.nulls {
         true => condition.or(column().is_null()),
         false => condition,
     };
-    // What is saved, if `kept` is the part of the rows that still comes.
-    let worth = |kept: f64, least: f64, bytes: f64| match rows {
+    // Whether more is saved than `spent`, if `kept` is the part of the rows that still comes.
+    let worth = |kept: f64, least: f64, spent: f64| match rows {
         _ if kept > least => Err(format!("it would keep about {:.0} %", kept.min(1.0) * 100.0)),
         Some(rows) => {
             let width =
                 statistics.total_byte_size.get_value().map(|all| *all as f64 / rows.max(1.0));
-            let saved = rows * (1.0 - kept) * width.unwrap_or(ASSUMED_WIDTH).max(1.0);
-            if saved > bytes { Ok(()) } else { Err("it would save less than it says".to_owned()) }
+            let width = width.unwrap_or(ASSUMED_WIDTH).max(1.0);
+            let row = read.costs.row + read.costs.byte * width;
+            let saved = (1.0 - kept) * (rows * row + read.work);
+            if saved > spent { Ok(()) } else { Err("it would save less than it costs".to_owned()) }
         }
         None => Ok(()),
     };
     let mut why = "no list of keys".to_owned();
     if let Some(values) = &domain.values {
-        let bytes: usize = values.iter().map(|value| value.to_string().len() + 10).sum();
-        if values.len() > MOST_KEYS || bytes > LONGEST_LIST {
+        let KeyLimits { keys: most, bytes: longest, each } = read.prepared.key_limits();
+        let bytes: usize = match values.len() > most {
+            true => 0,
+            false => values.iter().map(|value| value.to_string().len() + 10).sum(),
+        };
+        if values.len() > most || bytes > longest {
             why = format!("{} keys are too many", values.len());
         } else if values.is_empty() {
             return Ok((column().is_null(), "only NULL".to_owned()));
         } else {
-            let kept = distinct.or(rows).map_or(0.0, |all| values.len() as f64 / all.max(1.0));
-            worth(kept, USEFUL, bytes as f64)?;
+            let count = values.len() as f64;
+            let kept = distinct.or(rows).map_or(0.0, |all| count / all.max(1.0));
+            // Each partition is sent the list.
+            let times = read.prepared.partitions().max(1) as f64;
+            worth(kept, USEFUL, times * (count * each + bytes as f64 * read.costs.byte))?;
             let mut sorted: Vec<ScalarValue> = values.iter().cloned().collect();
             sorted.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
             let list = sorted.into_iter().map(lit).collect();

@@ -3,6 +3,7 @@
 mod cooperate;
 mod join_keys;
 mod late;
+mod lineage;
 mod remote_scan;
 mod replay;
 mod top_rows;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use arrow::array::RecordBatch;
@@ -33,7 +34,7 @@ use synoptic_types::Reason;
 
 use crate::scope::{ScanRecord, Scope, shortened};
 
-use super::late::{Decision, JoinKeys};
+use super::late::{Decision, JoinKeys, Read};
 use super::replay::Replay;
 
 /// Longer texts of what came up at run time are cut.
@@ -48,12 +49,17 @@ pub(crate) struct RemoteScanExec {
     record: Arc<ScanRecord>,
     /// What stays here and why, as EXPLAIN prints it.
     kept: Vec<(String, Reason)>,
-    /// Filters that joins above make while they run.
+    /// Filters that operators above make while they run, as they were handed down. They show that
+    /// somebody wants them; what is used of them is in `join_keys`.
     dynamic_filters: Vec<Arc<dyn PhysicalExpr>>,
     /// What is made of those that joins make.
     join_keys: Arc<JoinKeys>,
-    /// Whether it takes any: they are over the columns of one table.
-    filterable: bool,
+    /// What it costs the source to make the rows, beside reading its tables.
+    work: f64,
+    /// What is asked, as a number.
+    question: u64,
+    /// How many partitions have been read to their end.
+    ended: Arc<AtomicUsize>,
     /// Keeps what was read, inside a recursive query.
     replay: Option<Replay>,
     properties: Arc<PlanProperties>,
@@ -96,11 +102,11 @@ impl RemoteScanExec {
     fn read(&self, partition: usize) -> Result<SendableRecordBatchStream> {
         let context = ScanContext {
             statement: Arc::clone(&self.scope.statement),
-            dynamic_filters: self.dynamic_filters.clone(),
+            dynamic_filters: self.filters().to_vec(),
             counters: Arc::clone(&self.record.counters),
         };
         let snapshot = self.scope.snapshot(&self.entry);
-        let waits = !self.dynamic_filters.is_empty()
+        let waits = !self.filters().is_empty()
             && self.join_keys.are_expected()
             && self.prepared.narrowed(&[]).is_some();
         let batches = if waits {
@@ -118,7 +124,17 @@ impl RemoteScanExec {
             scope: Arc::clone(&self.scope),
             record: Arc::clone(&self.record),
             metrics: BaselineMetrics::new(&self.metrics, partition),
+            scan: Some(self.clone()),
         }))
+    }
+
+    /// A partition has been read to its end.
+    fn ended(&self) {
+        let ended = self.ended.fetch_add(1, Ordering::AcqRel) + 1;
+        let whole = self.filters().is_empty() || self.join_keys.left_as_planned();
+        if whole && self.replay.is_none() && ended == self.prepared.partitions().max(1) {
+            self.entry.keep_returned(self.question, self.record.counters.rows());
+        }
     }
 
     /// Opens a partition with the keys that joins have collected.
@@ -128,8 +144,12 @@ impl RemoteScanExec {
         snapshot: Arc<dyn Snapshot>,
         context: ScanContext,
     ) -> std::result::Result<BatchStream, SourceError> {
-        let keys =
-            self.join_keys.decide(&self.dynamic_filters, &self.prepared, &self.scope.statement);
+        let read = Read {
+            prepared: &self.prepared,
+            costs: self.entry.source().capabilities().costs,
+            work: self.work,
+        };
+        let keys = self.join_keys.decide(self.filters(), read, &self.scope.statement);
         let (decision, record) = keys.await;
         // Every partition says the same.
         let _ = self.record.late.set(record.clone());
@@ -138,6 +158,11 @@ impl RemoteScanExec {
             Decision::Narrowed(scan) => scan.open(partition, snapshot, context),
             Decision::Nothing => Ok(stream::empty().boxed()),
         }
+    }
+
+    /// The filters it uses; none inside a recursive query, where they change from round to round.
+    fn filters(&self) -> &[Arc<dyn PhysicalExpr>] {
+        if self.dynamic_filters.is_empty() { &[] } else { self.join_keys.filters() }
     }
 
     pub(super) fn join_keys(&self) -> &JoinKeys {
@@ -150,6 +175,7 @@ impl RemoteScanExec {
         scope: Arc<Scope>,
         record: Arc<ScanRecord>,
         kept: Vec<(String, Reason)>,
+        question: u64,
     ) -> Self {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(prepared.schema()),
@@ -165,7 +191,9 @@ impl RemoteScanExec {
             kept,
             dynamic_filters: Vec::new(),
             join_keys: Arc::default(),
-            filterable: true,
+            work: 0.0,
+            question,
+            ended: Arc::default(),
             replay: None,
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
@@ -174,9 +202,20 @@ impl RemoteScanExec {
 }
 
 impl RemoteScanExec {
-    /// For a relation, whose columns are not a table's.
-    pub(crate) fn without_dynamic_filters(self) -> Self {
-        Self { filterable: false, ..self }
+    /// For a relation that costs its source so much work.
+    pub(crate) fn with_work(self, work: f64) -> Self {
+        Self { work, ..self }
+    }
+
+    /// Tells a scan from all others of a plan.
+    pub(super) fn identity(&self) -> usize {
+        Arc::as_ptr(&self.join_keys).addr()
+    }
+
+    /// Whether `filter` was handed down to it.
+    pub(super) fn is_offered(&self, filter: &Arc<dyn PhysicalExpr>) -> bool {
+        let id = filter.expression_id();
+        id.is_some() && self.dynamic_filters.iter().any(|offered| offered.expression_id() == id)
     }
 }
 
@@ -274,7 +313,6 @@ impl ExecutionPlan for RemoteScanExec {
         let propagation = FilterPushdownPropagation::with_parent_pushdown_result(answers);
         let wanted = matches!(phase, FilterPushdownPhase::Post)
             && self.scope.dynamic_filters
-            && self.filterable
             && self.entry.source().capabilities().dynamic_filters
             && !offered.is_empty();
         if !wanted {
@@ -355,6 +393,8 @@ struct RemoteStream {
     scope: Arc<Scope>,
     record: Arc<ScanRecord>,
     metrics: BaselineMetrics,
+    /// Taken at the end.
+    scan: Option<RemoteScanExec>,
 }
 
 impl Stream for RemoteStream {
@@ -368,6 +408,11 @@ impl Stream for RemoteStream {
                 Ok(batch)
             })
         });
+        if matches!(polled, Poll::Ready(None))
+            && let Some(scan) = self.scan.take()
+        {
+            scan.ended();
+        }
         self.metrics.record_poll(polled)
     }
 }
