@@ -322,17 +322,23 @@ class TestALaggingStandby:
 class TestAStandbyThatKeepsUp:
     @pytest.mark.parametrize("bound", ["0s", "100ms", "1s", "10s"])
     def test_every_receipt_is_true_while_rows_are_written(self, pair, bound):
+        """A refusal claims nothing: on a machine with other work there may be a few."""
         ticker = Ticker(pair.primary)
-        chosen = []
+        chosen, refusals = [], []
         try:
             time.sleep(0.3)
             with concurrent.futures.ThreadPoolExecutor(4) as pool:
                 reads = [pool.submit(pair.ask, max_staleness=bound) for _ in range(300)]
                 for read in concurrent.futures.as_completed(reads):
-                    chosen.append(ticker.check(read.result())["copy"])
+                    try:
+                        chosen.append(ticker.check(read.result())["copy"])
+                    except (pa.ArrowInvalid, fl.FlightError) as error:
+                        refusals.append(str(error))
         finally:
             ticker.stop()
         assert set(chosen) <= {"primary", "standby1"}
+        assert all("[FRESHNESS_UNMET]" in refusal for refusal in refusals), refusals
+        assert len(refusals) <= 15, refusals
         if bound == "10s":
             assert chosen.count("standby1") > 200, "the standby serves a loose bound"
 
