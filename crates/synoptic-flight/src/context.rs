@@ -128,7 +128,10 @@ fn check_size(headers: &MetadataMap) -> Result<()> {
     ))
 }
 
-fn read_options(headers: &MetadataMap) -> Result<(Vec<(String, String)>, Types, Compression)> {
+/// Session options by name, and how batches are sent.
+type ReadOptions = (Vec<(String, String)>, Types, Compression);
+
+fn read_options(headers: &MetadataMap) -> Result<ReadOptions> {
     let mut probe = QueryOptions::default();
     let mut overrides = Vec::new();
     let (mut types, mut compression) = (Types::default(), Compression::default());

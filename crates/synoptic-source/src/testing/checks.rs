@@ -472,10 +472,10 @@ impl Suite<'_> {
     async fn ask_narrowed(&self, relation: &Relation, all: &RecordBatch, cases: &mut Cases) {
         for index in BTreeSet::from([0, all.num_columns().saturating_sub(1)]) {
             let Some(column) = all.columns().get(index) else { continue };
-            let values = (0..all.num_rows()).filter_map(|row| {
+            let mut values = (0..all.num_rows()).filter_map(|row| {
                 ScalarValue::try_from_array(column, row).ok().filter(|value| !value.is_null())
             });
-            let Some(key) = values.last() else { continue };
+            let Some(key) = values.next_back() else { continue };
             let Ok(scan) = Scan::relation(self.source(), relation).await else { continue };
             let condition = Relation::column(index).in_list(vec![lit(key.clone())], false);
             let narrowed = scan.prepared.narrowed(std::slice::from_ref(&condition));
