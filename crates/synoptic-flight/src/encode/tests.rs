@@ -137,9 +137,11 @@ async fn compressed_batches_are_smaller_and_the_same() {
     let batch = batch_of(Arc::new(names));
     let limits = Limits { message: 1 << 20, row: 1 << 20 };
     let bytes = |messages: &[FlightData]| messages.iter().map(wire_bytes).sum::<usize>();
-    let plain = compressed(&[batch.clone()], limits, Compression::None).expect("encoded");
+    let plain =
+        compressed(std::slice::from_ref(&batch), limits, Compression::None).expect("encoded");
     for compression in [Compression::Lz4, Compression::Zstd] {
-        let messages = compressed(&[batch.clone()], limits, compression).expect("encoded");
+        let messages =
+            compressed(std::slice::from_ref(&batch), limits, compression).expect("encoded");
         assert!(bytes(&messages) < bytes(&plain) / 2, "{compression:?}");
         assert_eq!(decoded(messages).await, batch, "{compression:?}");
     }
