@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::future::{join_all, try_join_all};
-use synoptic_freshness::{Action, Choice, Decision, Demand, Facts, Token, choose};
+use synoptic_freshness::{Action, Choice, CopyFacts, Decision, Demand, Facts, Token, choose};
 use synoptic_types::{
     Consistency, CopyKind, CopyName, ErrorCode, Moment, QueryOptions, SourceName, TableName,
 };
@@ -12,7 +12,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 
 use super::wanted::WantedSource;
-use super::{Choices, Chosen, ChosenSource, Wanted};
+use super::{Choices, Chosen, ChosenSource, MAX_ATTEMPTS, Wanted};
 
 /// Decides which copies a statement reads that arrived at `arrival`. The caller bounds the time.
 ///
@@ -44,6 +44,9 @@ pub(crate) async fn choose_copies(
                 .add_scan(scan.clone())
                 .map_err(|e| Error::new(ErrorCode::InvalidOption, e.to_string()))?;
         }
+    }
+    if attempts >= MAX_ATTEMPTS {
+        rely_on_authoritative(wanted, &mut demand);
     }
     loop {
         let facts: Facts = wanted.sources.values().map(|s| s.copies.watch().facts()).collect();
@@ -80,6 +83,22 @@ pub(crate) async fn choose_copies(
                     }
                 }
             }
+        }
+    }
+}
+
+/// Copies that were fresh enough when they were chosen, and not any more when their reads began,
+/// may go on like that for ever: a read of the authoritative copy is its own proof.
+fn rely_on_authoritative(wanted: &Wanted, demand: &mut Demand) {
+    for source in &mut demand.sources {
+        let Some(known) = wanted.sources.get(&source.source) else { continue };
+        let authoritative = known.copies.authoritative().copy();
+        let answers = |copy: &CopyFacts| !copy.is_down();
+        let (facts, lacking) = (known.copies.watch().facts(), &mut source.lacking);
+        if source.pinned.is_none() && facts.copy(authoritative).is_some_and(answers) {
+            let replicas = facts.copies.iter().filter(|copy| !copy.is_authoritative());
+            let why = "was not fresh enough any more, or did not answer, when its read began";
+            lacking.extend(replicas.map(|copy| (copy.name.clone(), why.to_owned())));
         }
     }
 }

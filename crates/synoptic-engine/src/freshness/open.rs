@@ -81,6 +81,10 @@ pub(crate) async fn open(
         let (choice, source) = (chosen.choice(source)?, chosen.sources.get(source)?);
         // What planning listed is complete since planning began, anything else since now.
         let began = snapshot.is_fixed_by_planning().then_some(chosen.began);
+        // The answer to a question that reads at once may come only when the reading is done, by
+        // when a replica would seem staler than it was. A read of the authoritative copy is fresh
+        // from the moment it began.
+        let reads = reads && choice.kind == CopyKind::Authoritative;
         Some(pin(engine, (choice, source), began, (snapshot.as_ref(), reads)))
     });
     let (mut all, mut confirmed) = (Vec::new(), true);
