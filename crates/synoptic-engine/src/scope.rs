@@ -7,15 +7,14 @@ use std::sync::{Arc, OnceLock};
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use synoptic_catalog::SourceEntry;
-use synoptic_freshness::Token;
+use synoptic_freshness::{Receipt, ScanReceipt, StatementColumns, Token};
 use synoptic_source::{ScanCounters, Snapshot, Statement};
 use synoptic_types::{ErrorCode, Pushdown, QueryOptions, SourceName, TableName};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::exec::LateRecord;
-use crate::freshness::{Choices, Chosen, Reading, StatementColumns};
-use crate::query::{Receipt, ScanReceipt};
+use crate::freshness::{Choices, Chosen, Reading, statement_columns};
 
 /// One statement as its scans see it. Dropping it, or [`Scope::end`], lets go of the sources.
 pub(crate) struct Scope {
@@ -269,7 +268,7 @@ impl ScanRecords {
             query_id: query_id.to_owned(),
             statement: StatementColumns {
                 committed_at: records.stamp.map(DateTime::from_timestamp_nanos),
-                ..StatementColumns::of(reading, &records.written, engine)
+                ..statement_columns(reading, &records.written, engine)
             },
             scans: records.scans.iter().enumerate().map(scan).collect(),
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::future::{join_all, try_join_all};
-use synoptic_freshness::{Action, Choice, Decision, Demand, Facts, Token, choose};
+use synoptic_freshness::{Action, Choice, CopyFacts, Decision, Demand, Facts, Token, choose};
 use synoptic_types::{
     Consistency, CopyKind, CopyName, ErrorCode, Moment, QueryOptions, SourceName, TableName,
 };
@@ -12,7 +12,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 
 use super::wanted::WantedSource;
-use super::{Choices, Chosen, ChosenSource, Wanted};
+use super::{Choices, Chosen, ChosenSource, MAX_ATTEMPTS, Wanted};
 
 /// Decides which copies a statement reads that arrived at `arrival`. The caller bounds the time.
 ///
@@ -45,6 +45,9 @@ pub(crate) async fn choose_copies(
                 .map_err(|e| Error::new(ErrorCode::InvalidOption, e.to_string()))?;
         }
     }
+    if attempts >= MAX_ATTEMPTS {
+        rely_on_authoritative(wanted, &mut demand);
+    }
     loop {
         let facts: Facts = wanted.sources.values().map(|s| s.copies.watch().facts()).collect();
         match choose(&facts, &demand, engine.now()) {
@@ -52,25 +55,22 @@ pub(crate) async fn choose_copies(
                 try_join_all(actions.iter().map(|action| carry_out(wanted, action))).await?;
             }
             Decision::Refuse(refusal) => {
-                engine.counters().refused();
+                engine.counters().refused(&refusal, engine.now().since(began));
                 return Err(Error::new(refusal.code, refusal.to_string()));
             }
             Decision::Read(plan) => {
                 let lacking = lacking(wanted, &plan.choices).await;
                 if lacking.is_empty() {
+                    let waited = engine.now().since(began);
                     let sources = plan.choices.iter().filter_map(|choice| {
                         let copies = Arc::clone(&wanted.sources.get(&choice.source)?.copies);
                         let entry = Arc::clone(copies.entry(&choice.copy)?);
-                        engine.counters().chosen(choice);
+                        engine.counters().chosen(choice, waited);
                         Some((choice.source.clone(), ChosenSource { copies, entry }))
                     });
                     let sources = sources.collect();
                     let by_source = plan.choices.into_iter().map(|c| (c.source.clone(), c));
-                    let choices = Choices {
-                        by_source: by_source.collect(),
-                        waited: engine.now().since(began),
-                        attempts,
-                    };
+                    let choices = Choices { by_source: by_source.collect(), waited, attempts };
                     return Ok(Chosen { began, demand, sources, choices: Arc::new(choices) });
                 }
                 for (source, copy, why) in lacking {
@@ -80,6 +80,22 @@ pub(crate) async fn choose_copies(
                     }
                 }
             }
+        }
+    }
+}
+
+/// Copies that were fresh enough when they were chosen, and not any more when their reads began,
+/// may go on like that for ever: a read of the authoritative copy is its own proof.
+fn rely_on_authoritative(wanted: &Wanted, demand: &mut Demand) {
+    for source in &mut demand.sources {
+        let Some(known) = wanted.sources.get(&source.source) else { continue };
+        let authoritative = known.copies.authoritative().copy();
+        let answers = |copy: &CopyFacts| !copy.is_down();
+        let (facts, lacking) = (known.copies.watch().facts(), &mut source.lacking);
+        if source.pinned.is_none() && facts.copy(authoritative).is_some_and(answers) {
+            let replicas = facts.copies.iter().filter(|copy| !copy.is_authoritative());
+            let why = "was not fresh enough any more, or did not answer, when its read began";
+            lacking.extend(replicas.map(|copy| (copy.name.clone(), why.to_owned())));
         }
     }
 }
