@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use synoptic_freshness::{Choice, Method, Opened, Token};
+use synoptic_source::ScanVersion;
 use synoptic_types::{Moment, SourceName};
 
 use crate::engine::Engine;
@@ -82,6 +83,25 @@ pub struct StatementColumns {
     /// this one was acknowledged has a later one, on whichever server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub committed_at: Option<DateTime<Utc>>,
+}
+
+impl CopyColumns {
+    /// Of a scan that reads one of the states that its table keeps. One that was asked for is
+    /// that state for ever: it claims nothing of the present.
+    pub(crate) fn of_version(self, version: &ScanVersion) -> Self {
+        let position = self.position.is_some().then(|| version.position.clone());
+        if !version.asked {
+            return Self { position, ..self };
+        }
+        Self {
+            position,
+            as_of_lo: None,
+            as_of_hi: None,
+            staleness_ms: None,
+            method: "version",
+            ..self
+        }
+    }
 }
 
 impl Choices {
