@@ -1,11 +1,29 @@
 //! The receipt of a statement, from how its copies were chosen and how its snapshots were opened.
 
 use synoptic_freshness::{CopyColumns, StatementColumns, Token};
+use synoptic_source::ScanVersion;
 use synoptic_types::SourceName;
 
 use crate::engine::Engine;
 
 use super::{Choices, Reading};
+
+/// The columns of a scan that reads one of the states that its table keeps. One that was asked for
+/// is that state for ever: it claims nothing of the present.
+pub(crate) fn of_version(columns: CopyColumns, version: &ScanVersion) -> CopyColumns {
+    let position = columns.position.is_some().then(|| version.position.clone());
+    if !version.asked {
+        return CopyColumns { position, ..columns };
+    }
+    CopyColumns {
+        position,
+        as_of_lo: None,
+        as_of_hi: None,
+        staleness_ms: None,
+        method: "version",
+        ..columns
+    }
+}
 
 impl Choices {
     /// What is known of a source's copy, before and after the snapshots stand.
