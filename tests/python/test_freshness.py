@@ -106,19 +106,23 @@ class Ticker:
 
 SHOWN = "SELECT max(n) AS shown, count(*) AS count FROM bank.ticks"
 
+# What a receipt says of each scan: CONTRACT, section 6.
+SCAN = set("scan source table copy kind position as_of_lo as_of_hi staleness_ms bound_ms satisfied method "
+           "clock_error_ms waited_ms attempts hedged cache rows bytes remote_text degraded_reason".split())
+
 
 class Pair:
     """A primary and a standby behind proxies, and a server of ours in front."""
 
-    def __init__(self, folder, apply_delay=None, options="", more=""):
-        self.primary = Postgres(folder / "primary")
+    def __init__(self, folder, apply_delay=None, options="", more="", clocks=(None, None)):
+        self.primary = Postgres(folder / "primary", clock=clocks[0])
         self.primary.run("CREATE DATABASE bank")
         self.primary.run("CREATE TABLE ticks (n bigint PRIMARY KEY)", "bank")
         self.primary.run("CREATE TABLE accounts (id int PRIMARY KEY, balance bigint NOT NULL)", "bank")
         self.primary.run("INSERT INTO accounts SELECT i, 100 FROM generate_series(1, 50) i", "bank")
         self.primary.run("CREATE TABLE prices (price int, since timestamptz, until timestamptz)", "bank")
         self.primary.run("INSERT INTO prices VALUES (1, '2026-01-01Z', now()), (2, now(), NULL)", "bank")
-        self.standby = Postgres(folder / "standby", of=self.primary)
+        self.standby = Postgres(folder / "standby", of=self.primary, clock=clocks[1])
         self.to_primary, self.to_standby = Proxy(self.primary.port), Proxy(self.standby.port)
         if apply_delay:
             self.standby.run(f"ALTER SYSTEM SET recovery_min_apply_delay = '{apply_delay}'")
@@ -152,6 +156,23 @@ class Pair:
         with pytest.raises(ERRORS) as caught:
             self.ask(sql, **options)
         return str(caught.value)
+
+    def read_and_check(self, ticker, bound, reads, at_once=4):
+        """Reads while rows are written: the copies that answered. A refusal claims nothing, so it is
+        sound; but with the primary up there is a copy that can always answer, so they are few."""
+        copies, refusals = [], []
+        with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+            asked = [pool.submit(self.ask, max_staleness=bound) for _ in range(reads)]
+            for answer in concurrent.futures.as_completed(asked):
+                try:
+                    copies.append(ticker.check(answer.result())["copy"])
+                except ERRORS as error:
+                    refusals.append(str(error))
+        sound = ("[FRESHNESS_UNMET]", "[SOURCE_UNAVAILABLE]")
+        assert all(any(code in refusal for code in sound) for refusal in refusals), refusals
+        assert len(refusals) <= reads / 50, refusals
+        print(f"{bound}: {len(copies)} answers ({copies.count('standby1')} of the standby), {len(refusals)} refusals")
+        return copies
 
     def settle(self, within=15, **options):
         """Until the standby serves what is asked."""
@@ -239,8 +260,13 @@ class TestALaggingStandby:
     def test_explain_shows_every_copy_and_why(self, lagging):
         plan = str(lagging.ask(f"EXPLAIN {SHOWN}", max_staleness="1s").rows)
         assert "copy=primary" in plan and "standby1: stale by up to" in plan, plan
+        assert "usual lag up to" in plan and "proof=strong_read" in plan, plan
         plan = str(lagging.ask(f"EXPLAIN {SHOWN}", max_staleness="10s").rows)
         assert "copy=standby1" in plan and "primary: another copy is cheaper" in plan, plan
+        assert re.search(r"proof=position, lag=\[stale by up to \d+ms, usual lag up to \d+ms\]", plan), plan
+        pinned = "SELECT n FROM bank.ticks WITH (copy = 'primary')"
+        plan = str(lagging.ask(f"EXPLAIN {pinned}", max_staleness="10s").rows)
+        assert re.search(r"standby1: the statement names another copy \(stale by up to \d+ms", plan), plan
 
     def test_the_system_tables_say_the_same(self, lagging):
         rows = {r["copy"]: r for r in lagging.ask("SELECT * FROM synoptic.system.copies").rows}
@@ -276,6 +302,84 @@ class TestALaggingStandby:
         sql = "SELECT max(q.n) AS shown, count(*) AS count FROM bank.ticks WITH (max_staleness = '10s') q JOIN bank.ticks USING (n)"
         assert lagging.ask(sql, max_staleness="10s").copy == "standby1"
         assert lagging.ask(sql, max_staleness="0s").copy == "primary"
+
+    @pytest.mark.parametrize("statement", [
+        "SELECT max(a.n) AS shown, count(*) AS count FROM {one} AS a JOIN {other} AS b USING (n)",
+        "SELECT (SELECT max(n) FROM {one} AS a) AS shown, count(*) AS count FROM {other} AS b",
+        "WITH a AS (SELECT n FROM {one} AS x) SELECT max(n) AS shown, count(*) AS count FROM a WHERE n IN (SELECT n FROM {other} AS b)",
+        "SELECT max(n) AS shown, count(DISTINCT n) AS count FROM (SELECT n FROM {one} AS a UNION ALL SELECT n FROM {other} AS b)",
+        "SELECT max(n) AS shown, count(*) AS count FROM {one} AS a WHERE EXISTS (SELECT 1 FROM {other} AS b)",
+    ])
+    def test_the_strictest_mention_holds_for_the_source(self, lagging, statement):
+        lagging.settle(max_staleness="10s")
+        loose, tight = "WITH (max_staleness = '10s')", "WITH (max_staleness = '1s')"
+        for one, other, copy in [
+            (f"bank.ticks {loose}", f"bank.ticks {loose}", "standby1"),
+            (f"bank.ticks {loose}", f"bank.ticks {tight}", "primary"),
+            (f"bank.ticks {tight}", f"bank.ticks {loose}", "primary"),
+            (f"bank.ticks {loose}", "bank.ticks", "primary"),
+            ("bank.ticks", f"bank.ticks {loose}", "primary"),
+            (f"bank.ticks {loose}", f"bank.public.ticks {tight}", "primary"),
+            (f"bank.public.ticks {loose}", "bank.ticks", "primary"),
+        ]:
+            answer = lagging.ask(statement.format(one=one, other=other), max_staleness="2s")
+            assert {scan["copy"] for scan in answer.receipt["scans"]} == {copy}, (one, other, answer.receipt)
+            lagging.ticker.check(answer)
+
+    def test_the_strictest_mention_holds_for_all_tables_of_the_source(self, lagging):
+        sql = "SELECT count(*) AS n FROM bank.ticks WITH (max_staleness = '10s') a, bank.accounts{hint} b WHERE b.id = 1"
+        assert lagging.ask(sql.format(hint=" WITH (max_staleness = '10s')")).copy == "standby1"
+        answer = lagging.ask(sql.format(hint=" WITH (max_staleness = '1s')"))
+        assert {scan["copy"] for scan in answer.receipt["scans"]} == {"primary"}
+        assert {scan["bound_ms"] for scan in answer.receipt["scans"]} == {1000}
+
+    def test_the_strictest_on_unmet_holds_for_the_source(self, lagging):
+        sql = "SELECT max(a.n) AS shown FROM bank.ticks WITH (copy = 'standby1', max_staleness = '1s', on_unmet = 'stale') a"
+        answer = lagging.ask(sql)
+        assert (answer.copy, answer.scan()["satisfied"]) == ("standby1", False)
+        for other in ("bank.ticks", "bank.ticks WITH (on_unmet = 'error')", "bank.accounts"):
+            error = lagging.refused(f"{sql} WHERE EXISTS (SELECT 1 FROM {other})", max_staleness="1s")
+            assert "[FRESHNESS_UNMET]" in error and "standby1" in error, error
+        # Waiting is stricter than a stale answer.
+        began = time.monotonic()
+        waiting = "bank.ticks WITH (on_unmet = 'wait', wait_timeout = '400ms')"
+        error = lagging.refused(f"{sql} WHERE EXISTS (SELECT 1 FROM {waiting})", max_staleness="1s")
+        assert "[FRESHNESS_UNMET]" in error and time.monotonic() - began >= 0.4, error
+
+    def test_one_statement_reads_one_copy_of_a_source(self, lagging):
+        sql = "SELECT count(*) AS n FROM bank.ticks WITH (copy = 'standby1') a JOIN bank.{other} b ON true WHERE b.id = 1"
+        error = lagging.refused(sql.format(other="accounts WITH (copy = 'primary')"), max_staleness="10s")
+        assert "[INVALID_OPTION] source 'bank': one statement reads one copy of a source" in error, error
+        assert "copy = 'standby1' and copy = 'primary'" in error, error
+        for other in ("accounts", "accounts WITH (copy = 'standby1')", "accounts WITH (max_staleness = '20s')"):
+            answer = lagging.ask(sql.format(other=other), max_staleness="10s")
+            assert {scan["copy"] for scan in answer.receipt["scans"]} == {"standby1"}, (other, answer.receipt)
+        error = lagging.refused("SELECT * FROM bank.ticks WITH (copy = 'standby9')")
+        assert "[INVALID_OPTION]" in error and "its copies are primary, standby1" in error, error
+
+    def test_a_receipt_says_it_all_also_to_people(self, lagging):
+        answer = lagging.ask(max_staleness="10s")
+        assert set(answer.receipt) >= {"query_id", "skew_ms", "token", "scans"} and set(answer.scan()) >= SCAN
+        assert set(answer.draft["scans"][0]) >= SCAN
+        shown = synoptic("sql", "--url", lagging.server.url, "--receipt", "-e", "SET synoptic.max_staleness = '10s'",
+                         "-e", SHOWN, check=True).stderr
+        for part in ("standby1", "replica", "stale by up to", "10000.000 ms", "position", "scan 0 sent: ", "skew: ", "token: "):
+            assert part in shown, shown
+
+    def test_metrics_say_what_was_chosen_and_why_not(self, lagging):
+        lagging.settle(max_staleness="10s")
+        lagging.ask(max_staleness="1s")
+        lagging.refused("SELECT n FROM bank.ticks WITH (copy = 'standby1')", max_staleness="1s")
+        lines = dict(line.rsplit(" ", 1) for line in synoptic_metrics(lagging.http).splitlines() if line[0] != "#")
+        of = 'source="bank",copy="standby1"'
+        assert 3 < float(lines[f'synoptic_copy_lag_seconds{{{of},quantile="0.5"}}']) < 20, lines
+        assert int(lines[f'synoptic_copy_chosen_total{{{of},method="position"}}']) > 0
+        assert int(lines[f'synoptic_copy_passed_over_total{{{of},reason="stale"}}']) > 0
+        assert int(lines['synoptic_copy_passed_over_total{source="bank",copy="primary",reason="dearer"}']) > 0
+        assert int(lines['synoptic_freshness_refused_total{source="bank",code="FRESHNESS_UNMET"}']) > 0
+        waits = int(lines['synoptic_freshness_wait_seconds_count{source="bank"}'])
+        assert waits == int(lines['synoptic_freshness_wait_seconds_bucket{source="bank",le="+Inf"}']) > 0
+        assert 0 <= int(lines['synoptic_freshness_wait_seconds_bucket{source="bank",le="0.001"}']) <= waits
 
     def test_a_table_hint_beats_the_header(self, lagging):
         sql = "SELECT max(q.n) AS shown, count(*) AS count FROM bank.ticks WITH (max_staleness = '10s') AS q"
@@ -322,23 +426,13 @@ class TestALaggingStandby:
 class TestAStandbyThatKeepsUp:
     @pytest.mark.parametrize("bound", ["0s", "100ms", "1s", "10s"])
     def test_every_receipt_is_true_while_rows_are_written(self, pair, bound):
-        """A refusal claims nothing: on a machine with other work there may be a few."""
         ticker = Ticker(pair.primary)
-        chosen, refusals = [], []
         try:
             time.sleep(0.3)
-            with concurrent.futures.ThreadPoolExecutor(4) as pool:
-                reads = [pool.submit(pair.ask, max_staleness=bound) for _ in range(300)]
-                for read in concurrent.futures.as_completed(reads):
-                    try:
-                        chosen.append(ticker.check(read.result())["copy"])
-                    except (pa.ArrowInvalid, fl.FlightError) as error:
-                        refusals.append(str(error))
+            chosen = pair.read_and_check(ticker, bound, 300)
         finally:
             ticker.stop()
         assert set(chosen) <= {"primary", "standby1"}
-        assert all("[FRESHNESS_UNMET]" in refusal for refusal in refusals), refusals
-        assert len(refusals) <= 6, refusals
         if bound == "10s":
             assert chosen.count("standby1") > 200, "the standby serves a loose bound"
 
@@ -483,6 +577,56 @@ class TestAStandbyThatKeepsUp:
         assert answer.receipt["skew_ms"] <= 5_000
         error = pair.refused("SELECT a.n FROM bank.ticks a LIMIT 1", consistency="bounded", max_skew="0s")
         assert "[SKEW_EXCEEDED]" in error, error
+
+
+class TestLyingClocks:
+    """What the servers take for the time must not matter: not where it is, how fast it runs, or that it jumps."""
+
+    @pytest.mark.parametrize("clocks, then", [
+        (("+1h", "-1d"), ("-1h", "+1d")),
+        (("-1d", "+1h"), ("+30d", "-30d")),
+        (("+0 x1.5", "+2h x0.5"), ("-2h x0.5", "+0 x2")),
+    ], ids=["ahead-behind", "behind-ahead", "drifting"])
+    def test_receipts_are_true_whatever_the_servers_take_for_the_time(self, folder, clocks, then):
+        made = folder / f"lying{random.randrange(1 << 30)}"
+        made.mkdir()
+        pair = Pair(made, clocks=clocks)
+        wrong = lambda server: server.rows("SELECT extract(epoch FROM clock_timestamp())::float8")[0][0] - time.time()
+        servers = (pair.primary, pair.standby)
+        try:
+            if "x" not in clocks[0]:
+                assert all(abs(wrong(server)) > 3_000 for server in servers), [wrong(server) for server in servers]
+            else:
+                before = [wrong(server) for server in servers]
+                time.sleep(2.5)
+                assert all(abs(wrong(server) - was) > 0.5 for server, was in zip(servers, before)), before
+            ticker = Ticker(pair.primary)
+            try:
+                pair.settle(max_staleness="10s")
+                for bound in ("0s", "100ms", "1s", "10s"):
+                    pair.read_and_check(ticker, bound, 60)
+                # A standby that does not replay is stale by our clock, whatever it says of itself.
+                pair.standby.run("SELECT pg_wal_replay_pause()")
+                time.sleep(1.5)
+                late = pair.read_and_check(ticker, "1s", 20)
+                assert set(late) == {"primary"}, late
+                scan = ticker.check(pair.ask(max_staleness="1h"))
+                assert scan["copy"] == "standby1" and 1_000 <= scan["staleness_ms"] < 60_000, scan
+                said = pair.ask("SELECT staleness_ms, reported_lag_ms FROM system.copies WHERE copy = 'standby1'").rows[0]
+                print(clocks, said)
+                pair.standby.run("SELECT pg_wal_replay_resume()")
+                # The clocks jump while statements run.
+                jumping = threading.Timer(0.3, lambda: [s.set_clock(c) for s, c in zip(servers, then)])
+                jumping.start()
+                for bound in ("10s", "0s", "100ms", "1s"):
+                    pair.read_and_check(ticker, bound, 60)
+                jumping.join()
+                if "x" not in then[0]:
+                    assert all(abs(wrong(server)) > 3_000 for server in servers)
+            finally:
+                ticker.stop()
+        finally:
+            pair.stop()
 
 
 class TestAPromotion:

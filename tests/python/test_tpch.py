@@ -1,11 +1,13 @@
 """TPC-H's 22 queries over tables spread over sources, against DuckDB's answers on its own tables.
 
 P1 has lineitem, part and partsupp as Parquet, orders and customer in PostgreSQL, nation, region and
-supplier in SQLite; P3 has everything in PostgreSQL. The scale is 0.1; SYNOPTIC_TPCH_SF sets another.
+supplier in SQLite; P3 has everything in PostgreSQL; A, B and C split the tables over two databases.
+The main cases run at scale 0.1 (SYNOPTIC_TPCH_SF sets another), the matrix of options at 0.01.
 """
 
 import datetime as dt
 import decimal
+import functools
 import os
 import textwrap
 
@@ -16,49 +18,84 @@ from support import tpch
 from support.clients import query
 from support.server import Server
 
-CASES = [(p, pushdown, os.environ.get("SYNOPTIC_TPCH_SF", "0.1")) for p in ("P1", "P3") for pushdown in ("auto", "none")]
+MAIN = os.environ.get("SYNOPTIC_TPCH_SF", "0.1")
+SMALL = "0.01"
+# What is asked with: the server, and the options of the statement.
+WAYS = {
+    "auto": ("usual", {}),
+    "no-pushdown": ("usual", {"x_synoptic_pushdown": "none"}),
+    "no-dynamic-filters": ("usual", {"x_synoptic_dynamic_filters": "off"}),
+    "one-partition": ("one", {}),
+    "many-partitions": ("many", {}),
+}
+# `[server]` and PostgreSQL's options of each server. With `many`, tables of a few pages are split too.
+SERVERS = {
+    "usual": ("", ""),
+    "one": ("target_partitions = 1", "max_partitions = 1"),
+    "many": ("target_partitions = 8\nbatch_size = 1000", "max_partitions = 4\nmin_partition_size = '64KiB'"),
+}
+CASES = [(MAIN, placement, way) for placement in ("P1", "P3") for way in ("auto", "no-pushdown")]
+CASES += [(SMALL, placement, way) for placement in tpch.PLACEMENTS for way in WAYS]
 
 pytestmark = pytest.mark.timeout(600)
 
 
-@pytest.fixture(scope="module")
-def scales(folder, postgres):
-    """Makes the data of a scale once: (DuckDB's own tables, a server over the sources)."""
-    made = {}
+class Scale:
+    """The data of one scale in every source, DuckDB's answers, and the servers that were asked for."""
 
-    def scale(factor):
-        if factor in made:
-            return made[factor]
-        where = folder / f"tpch-{factor}"
+    def __init__(self, factor, folder, postgres):
+        self.folder = folder
         local = tpch.generate(factor)
-        tpch.to_parquet(local, where / "lake")
-        database = "tpch_" + factor.replace(".", "_")
-        tpch.to_postgres(local, postgres, database, where / "csv")
-        tpch.to_sqlite(local, where / "lite.db", ["nation", "region", "supplier"])
-        config = where / "synoptic.toml"
-        config.write_text(textwrap.dedent(f"""
-            [server]
-            listen = "127.0.0.1:0"
+        self.right = {name: [tuple(map(cell, row)) for row in local.execute(tpch.text(name)).fetchall()]
+                      for name in tpch.QUERIES}
+        tpch.to_parquet(local, folder / "lake")
+        # The second database is there for the splits, which only the matrix has.
+        databases = [f"tpch_{factor.replace('.', '_')}_{at}" for at in range(2 if factor == SMALL else 1)]
+        for database in databases:
+            tpch.to_postgres(local, postgres, database, folder / "csv")
+        tpch.to_sqlite(local, folder / "lite.db", ["nation", "region", "supplier"])
+        local.close()
+        self.urls = dict(zip(("pg", "pg2"), map(postgres.url, databases)))
+        self.servers = {}
+
+    @functools.cache
+    def client(self, name):
+        settings, options = SERVERS[name]
+        config = self.folder / f"{name}.toml"
+        text = textwrap.dedent(f"""
             [sources.lake]
             connector = "files"
             location = "./lake/"
             format = "parquet"
-            [sources.pg]
-            connector = "postgres"
-            url = "{postgres.url(database)}"
             [sources.lite]
             connector = "sqlite"
             path = "./lite.db"
-            """))
-        server = Server(config, where / "server.log")
-        made[factor] = (local, server, fl.connect(server.url))
+            """)
+        for source, url in self.urls.items():
+            text += f'[sources.{source}]\nconnector = "postgres"\nurl = "{url}"\n{options}\n'
+        config.write_text(f'[server]\nlisten = "127.0.0.1:0"\n{settings}\n{text}')
+        self.servers[name] = server = Server(config, self.folder / f"{name}.log")
+        return fl.connect(server.url)
+
+    def stop(self):
+        for name, server in self.servers.items():
+            self.client(name).close()
+            server.stop()
+
+
+@pytest.fixture(scope="module")
+def scales(folder, postgres):
+    """Makes the data of a scale once, when it is first asked for."""
+    made = {}
+
+    def scale(factor):
+        if factor not in made:
+            made[factor] = Scale(factor, folder / f"tpch-{factor}", postgres)
         return made[factor]
 
     yield scale
-    for local, server, client in made.values():
-        client.close()
-        local.close()
-        server.stop()
+    for scale in made.values():
+        scale.stop()
 
 
 def cell(value):
@@ -92,11 +129,12 @@ def by_text(rows):
 
 
 @pytest.mark.parametrize("name", tpch.QUERIES)
-@pytest.mark.parametrize(("placement", "pushdown", "scale"), CASES)
-def test_tpch(scales, placement, pushdown, scale, name):
-    local, _, client = scales(scale)
-    want = [tuple(map(cell, row)) for row in local.execute(tpch.text(name)).fetchall()]
-    table = query(client, tpch.text(name, placement), x_synoptic_pushdown=pushdown)
+@pytest.mark.parametrize(("scale", "placement", "way"), CASES)
+def test_tpch(scales, scale, placement, way, name):
+    server, options = WAYS[way]
+    data = scales(scale)
+    want = data.right[name]
+    table = query(data.client(server), tpch.text(name, placement), **options)
     got = [tuple(map(cell, row.values())) for row in table.to_pylist()]
     # Ties may come in any order: rows that differ in their places must be equal as sets.
     wrong = different(got, want)

@@ -1,6 +1,7 @@
 mod as_of;
 mod conformance;
 mod cut;
+mod delta;
 mod demo;
 mod edges;
 mod engine;

@@ -27,12 +27,12 @@ mod write;
 
 pub use catalog::catalogs;
 pub use cut::CutPolicy;
-pub use engine::{CopyCount, Counters, Engine, EngineConfig, WallClock};
+pub use engine::{Counters, Counts, Engine, EngineConfig, Waits, WallClock};
 pub use error::{Error, Result};
-pub use freshness::{CopyColumns, StatementColumns};
 pub use metadata::TableEntry;
 pub use query::{
-    CancelOutcome, Description, PlannedQuery, QueryInfo, QueryState, QueryStream, Receipt, Request,
-    ScanReceipt, THREAD_STACK,
+    CancelOutcome, Description, PlannedQuery, QueryInfo, QueryState, QueryStream, Request,
+    THREAD_STACK,
 };
 pub use session::{PlanCacheStats, Session};
+pub use synoptic_freshness::{CopyColumns, Receipt, ScanReceipt, StatementColumns};

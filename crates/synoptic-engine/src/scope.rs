@@ -7,15 +7,14 @@ use std::sync::{Arc, OnceLock};
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
 use synoptic_catalog::SourceEntry;
-use synoptic_freshness::Token;
-use synoptic_source::{ScanCounters, Snapshot, Statement};
+use synoptic_freshness::{Receipt, ScanReceipt, StatementColumns, Token};
+use synoptic_source::{PreparedScan, ScanCounters, ScanVersion, Snapshot, Statement};
 use synoptic_types::{ErrorCode, Pushdown, QueryOptions, SourceName, TableName};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::exec::LateRecord;
-use crate::freshness::{Choices, Chosen, Reading, StatementColumns};
-use crate::query::{Receipt, ScanReceipt};
+use crate::freshness::{Choices, Chosen, Reading, of_version, statement_columns};
 
 /// One statement as its scans see it. Dropping it, or [`Scope::end`], lets go of the sources.
 pub(crate) struct Scope {
@@ -56,6 +55,8 @@ pub(crate) struct ScanRecord {
     /// What is read, left to right; more than one for a relation.
     pub(crate) tables: Vec<TableName>,
     pub(crate) remote_text: String,
+    /// Which state of its table it reads, when the table keeps several.
+    pub(crate) version: Option<ScanVersion>,
     pub(crate) counters: Arc<ScanCounters>,
     /// What the keys of joins made of it, once it runs.
     pub(crate) late: OnceLock<LateRecord>,
@@ -182,12 +183,13 @@ impl Scope {
         &self,
         source: SourceName,
         tables: Vec<TableName>,
-        text: &str,
+        prepared: &dyn PreparedScan,
     ) -> Arc<ScanRecord> {
         let record = Arc::new(ScanRecord {
             source,
             tables,
-            remote_text: text.to_owned(),
+            remote_text: prepared.remote_text().to_owned(),
+            version: prepared.version(),
             counters: Arc::default(),
             late: OnceLock::new(),
         });
@@ -260,7 +262,10 @@ impl ScanRecords {
             scan: number,
             source: scan.source.to_string(),
             table: scan.table(),
-            copy: columns(&scan.source),
+            copy: match &scan.version {
+                Some(version) => of_version(columns(&scan.source), version),
+                None => columns(&scan.source),
+            },
             rows: scan.counters.rows(),
             bytes: scan.counters.bytes(),
             remote_text: scan.text(),
@@ -269,7 +274,7 @@ impl ScanRecords {
             query_id: query_id.to_owned(),
             statement: StatementColumns {
                 committed_at: records.stamp.map(DateTime::from_timestamp_nanos),
-                ..StatementColumns::of(reading, &records.written, engine)
+                ..statement_columns(reading, &records.written, engine)
             },
             scans: records.scans.iter().enumerate().map(scan).collect(),
         }

@@ -1,13 +1,16 @@
-//! What proving costs a statement: the choice, the second look when the read starts, the intervals
-//! and the token, with three copies of each source.
+//! What proving costs a statement: the choice, the second look when the read starts, the intervals,
+//! the token, and the receipt as the JSON that goes to the client; with three copies of each source
+//! and two scans of it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::DateTime;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use synoptic_freshness::{
-    CopyFacts, Decision, Demand, Facts, Guard, Lineage, Observed, Policy, Probe, ReadStart,
-    SourceDemand, SourceFacts, TokenKey, choose, opened, recheck, settle,
+    CopyColumns, CopyFacts, Decision, Demand, Facts, Guard, Lineage, Observed, Policy, Probe,
+    ReadStart, Receipt, ScanReceipt, Shown, SourceDemand, SourceFacts, StatementColumns, TokenKey,
+    choose, opened, recheck, settle,
 };
 use synoptic_types::{CopyKind, CopyName, Moment, Position, QueryOptions, SourceName};
 
@@ -48,7 +51,13 @@ fn source(name: &SourceName) -> Arc<SourceFacts> {
     Arc::new(facts)
 }
 
-/// Everything that is decided for one statement; the token, as it goes to the client.
+/// How often each source is read.
+const SCANS: usize = 2;
+
+const TEXT: &str = "SELECT \"account\", \"symbol\", \"quantity\" FROM \"public\".\"positions\" \
+                    WHERE \"account\" = $1 AND \"quantity\" <> 0 ORDER BY \"symbol\" LIMIT 100";
+
+/// Everything that is decided for one statement; the receipt, as it goes to the client.
 fn statement(
     facts: &Facts,
     names: &[SourceName],
@@ -81,7 +90,28 @@ fn statement(
         all.push(opened(guarded, seen, now));
     }
     let settled = settle(&all, &demand).expect("no skew is bounded");
-    settled.token.encode(key).expect("it is short")
+    let shown = Shown {
+        at: (now, DateTime::from_timestamp_nanos(1_764_000_000_123_456_789)),
+        clock_error: Some(Duration::from_millis(2)),
+        took: Duration::from_micros(870),
+    };
+    let token = settled.token.encode(key).expect("it is short");
+    let scans = all.iter().zip(&plan.choices).flat_map(|read| [read; SCANS]).enumerate();
+    let scans = scans.map(|(scan, (read, choice))| ScanReceipt {
+        scan,
+        source: choice.source.to_string(),
+        table: "public.positions".to_owned(),
+        copy: CopyColumns::planned(choice, Duration::from_micros(12), 1).read(read, &shown),
+        rows: 100,
+        bytes: 2_400,
+        remote_text: TEXT.to_owned(),
+    });
+    let receipt = Receipt {
+        query_id: "01939f3e-5b1a-7c3e-9a53-0d8e6a1f2b3c".to_owned(),
+        statement: StatementColumns::of(Some(&settled), Some(token)),
+        scans: scans.collect(),
+    };
+    serde_json::to_string(&receipt).expect("it is plain")
 }
 
 fn statements(criterion: &mut Criterion) {

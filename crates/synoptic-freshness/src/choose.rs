@@ -5,7 +5,7 @@ use std::time::Duration;
 use synoptic_types::{Consistency, ErrorCode, Moment, OnUnmet, Position};
 
 use crate::decision::{
-    Action, Choice, CopyReason, Decision, Method, Plan, Refusal, Refused, SourceRefusal, show,
+    Action, Choice, CopyReason, Decision, Lag, Method, Plan, Refusal, Refused, SourceRefusal, show,
 };
 use crate::demand::{Demand, ReadAt};
 use crate::facts::{CopyFacts, Facts};
@@ -106,7 +106,8 @@ impl<R: Rules> Ask<'_, R> {
                 Standing::Proved { .. } => CopyReason::Dearer,
                 Standing::Improvable { reason, .. } | Standing::Refused(reason) => reason,
             };
-            refused.push(Refused { copy: copy.name.clone(), reason });
+            let lag = self.lag(copy);
+            refused.push(Refused { copy: copy.name.clone(), reason, lag });
         }
         match decided {
             Some((copy, Standing::Proved { proof, method })) => {
@@ -179,7 +180,21 @@ impl<R: Rules> Ask<'_, R> {
             token: self.token.cloned(),
             satisfied: method != Method::Unproved,
             bound: self.source.max_staleness,
+            lag: self.lag(copy),
             refused,
+        }
+    }
+
+    /// How far a copy lags, for people.
+    fn lag(&self, copy: &CopyFacts) -> Lag {
+        if copy.is_authoritative() {
+            return Lag::default();
+        }
+        let drift = self.demand.policy.max_drift_ppm;
+        let since = self.facts.complete_since(copy, self.now);
+        Lag {
+            proved: since.map(|lo| crate::asof::staleness(lo, self.now, drift)),
+            usual: copy.lag.quantile(0.9),
         }
     }
 
@@ -188,7 +203,9 @@ impl<R: Rules> Ask<'_, R> {
         let refused: Vec<_> = standings
             .into_iter()
             .filter_map(|(copy, standing)| match standing {
-                Standing::Refused(reason) => Some(Refused { copy: copy.name.clone(), reason }),
+                Standing::Refused(reason) => {
+                    Some(Refused { copy: copy.name.clone(), reason, lag: self.lag(copy) })
+                }
                 _ => None,
             })
             .collect();

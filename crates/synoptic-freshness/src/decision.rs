@@ -129,8 +129,33 @@ pub struct Choice {
     pub bound: Duration,
     /// When the answer of the probe that proves it was here.
     pub(crate) finished: Option<Moment>,
+    /// How far the copy lagged when it was chosen.
+    pub lag: Lag,
     /// Every other copy of the source, in the order of the facts, and why it was not taken.
     pub refused: Vec<Refused>,
+}
+
+/// How far a copy lags. Nothing for the authoritative copy, and nothing that is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lag {
+    /// The most it can lag now, as far as is proved.
+    pub proved: Option<Duration>,
+    /// What it usually does not exceed: the 90th percentile of what was measured.
+    pub usual: Option<Duration>,
+}
+
+impl fmt::Display for Lag {
+    /// Nothing when nothing is known.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.proved, self.usual) {
+            (None, None) => Ok(()),
+            (Some(proved), None) => write!(f, "stale by up to {}", show(proved)),
+            (None, Some(usual)) => write!(f, "usual lag up to {}", show(usual)),
+            (Some(proved), Some(usual)) => {
+                write!(f, "stale by up to {}, usual lag up to {}", show(proved), show(usual))
+            }
+        }
+    }
 }
 
 /// A copy that was not taken.
@@ -140,6 +165,17 @@ pub struct Refused {
     pub copy: CopyName,
     /// Why.
     pub reason: CopyReason,
+    /// How far it lagged.
+    pub lag: Lag,
+}
+
+impl fmt::Display for Refused {
+    /// The reason, and how far it lags when the reason does not say so.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let said = matches!(self.reason, CopyReason::Stale { .. } | CopyReason::Behind { .. });
+        write!(f, "{}", self.reason)?;
+        if self.lag == Lag::default() || said { Ok(()) } else { write!(f, " ({})", self.lag) }
+    }
 }
 
 /// Why a copy was not taken. EXPLAIN and errors print it.
@@ -191,6 +227,28 @@ pub enum CopyReason {
     NoTimeTravel,
     /// It does not hold yet what it held when it was chosen; the connection leads elsewhere.
     MovedBack,
+}
+
+impl CopyReason {
+    /// The word in metrics.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Dearer => "dearer",
+            Self::NotAskedFor => "not_asked_for",
+            Self::Lacks(_) => "lacks",
+            Self::Down(_) => "down",
+            Self::NoPosition => "no_position",
+            Self::Stale { .. } => "stale",
+            Self::Behind { .. } => "behind",
+            Self::Diverged => "diverged",
+            Self::Incomparable => "incomparable",
+            Self::NoHead => "no_head",
+            Self::TokenNotReached => "token_not_reached",
+            Self::Skewed { .. } => "skewed",
+            Self::NoTimeTravel => "no_time_travel",
+            Self::MovedBack => "moved_back",
+        }
+    }
 }
 
 impl fmt::Display for CopyReason {

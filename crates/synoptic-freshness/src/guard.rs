@@ -5,7 +5,7 @@ use std::time::Duration;
 use synoptic_types::{AsOf, Consistency, CopyName, ErrorCode, Moment, Position, SourceName};
 
 use crate::Lineage;
-use crate::decision::{Choice, CopyReason, Method, Refusal, Refused, SourceRefusal};
+use crate::decision::{Choice, CopyReason, Lag, Method, Refusal, Refused, SourceRefusal};
 use crate::demand::{Demand, ReadAt};
 use crate::facts::SourceFacts;
 use crate::position::Relation;
@@ -237,7 +237,11 @@ pub(crate) fn settle_by<R: Rules>(
             source: opened.source.clone(),
             code: ErrorCode::SkewExceeded,
             what: "the snapshots are too far apart".to_owned(),
-            copies: vec![Refused { copy: opened.copy.clone(), reason: reason.clone() }],
+            copies: vec![Refused {
+                copy: opened.copy.clone(),
+                reason: reason.clone(),
+                lag: Lag::default(),
+            }],
         });
         return Err(Refusal::of(refused.collect()));
     }

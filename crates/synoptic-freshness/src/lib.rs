@@ -112,6 +112,7 @@ mod guard;
 mod lag;
 mod position;
 pub mod postgres;
+mod receipt;
 mod rules;
 mod sample;
 mod standing;
@@ -125,7 +126,7 @@ mod tests;
 pub use bound::LowerBound;
 pub use choose::choose;
 pub use decision::{
-    Action, Choice, CopyReason, Decision, Method, Plan, Refusal, Refused, SourceRefusal,
+    Action, Choice, CopyReason, Decision, Lag, Method, Plan, Refusal, Refused, SourceRefusal,
 };
 pub use demand::{Demand, DemandConflict, Policy, ReadAt, SourceDemand};
 pub use facts::{CopyFacts, Facts, Health, Observed, SourceFacts};
@@ -133,6 +134,7 @@ pub use fence::{FenceId, FenceTicket, Fences, Finished};
 pub use guard::{Again, Guard, Guarded, Opened, ReadStart, Settled, opened, recheck, settle};
 pub use lag::LagHistogram;
 pub use position::{Relation, relate};
+pub use receipt::{CopyColumns, Receipt, ScanReceipt, Shown, StatementColumns};
 pub use sample::{Probe, Sample, Samples};
 pub use synoptic_types::Lineage;
 pub use token::{Token, TokenError, TokenKey};

@@ -21,6 +21,8 @@ pub enum ErrorKind {
     Data,
     /// The connector cannot do this, and says what can.
     Unsupported,
+    /// There is no such state of the table: too old, or not there yet.
+    OutOfRange,
     /// The source's statement timeout, or ours, has passed.
     Timeout,
     /// The statement was cancelled.
@@ -42,6 +44,7 @@ impl ErrorKind {
             Self::Changed => ErrorCode::UnknownTable,
             Self::Data => ErrorCode::Data,
             Self::Unsupported => ErrorCode::Unsupported,
+            Self::OutOfRange => ErrorCode::InvalidOption,
             Self::Timeout => ErrorCode::Timeout,
             Self::Cancelled => ErrorCode::Cancelled,
             Self::RateLimited => ErrorCode::RateLimited,

@@ -46,7 +46,8 @@ pub use narrowed::{KeyLimits, Narrowed};
 pub use position::{CopyPosition, Pinned};
 pub use relation::{Aggregate, JoinKind, Operator, OperatorKind, Relation, SortKey};
 pub use source::{
-    PrepareOptions, PreparedScan, ScanContext, Snapshot, Source, SourceCheck, Statement,
+    PrepareOptions, PreparedScan, ScanContext, ScanVersion, Snapshot, Source, SourceCheck,
+    Statement,
 };
 pub use stream::{BatchStream, Counted, ScanCounters};
 pub use table::{TableDef, TableInfo, TableKind};

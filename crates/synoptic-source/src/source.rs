@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use datafusion_common::Statistics;
 use datafusion_expr::Expr;
 use datafusion_physical_expr_common::physical_expr::PhysicalExpr;
-use synoptic_types::{Deadline, QueryId, Reason, SourceName, TableName};
+use synoptic_types::{Deadline, QueryId, Reason, SourceName, TableName, TableVersion};
 
 use crate::capabilities::{Capabilities, Pushdown};
 use crate::error::{ErrorKind, Result, SourceError};
@@ -62,6 +62,15 @@ pub trait Snapshot: Any + Debug + Send + Sync {
     }
 }
 
+/// One of the states that a table keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScanVersion {
+    /// The state, as receipts show it for a position.
+    pub position: String,
+    /// Whether the statement asked for this state, and not for the present one.
+    pub asked: bool,
+}
+
 /// How a fragment is to be read.
 #[derive(Debug, Clone)]
 pub struct PrepareOptions {
@@ -91,6 +100,11 @@ pub trait PreparedScan: Debug + Send + Sync {
 
     /// The schema of every batch, equal to the fragment's.
     fn schema(&self) -> SchemaRef;
+
+    /// Which state of its table it reads, for people, when the table itself keeps several.
+    fn version(&self) -> Option<ScanVersion> {
+        None
+    }
 
     /// How many partitions can be opened, at least 1.
     fn partitions(&self) -> usize;
@@ -186,6 +200,20 @@ pub trait Source: Debug + Send + Sync + 'static {
 
     /// Describes one table; `None` when there is no such table.
     async fn table(&self, table: &TableName) -> Result<Option<Arc<TableDef>>>;
+
+    /// Describes an earlier state of `table`, which reads that state whenever it is scanned; its
+    /// stamp differs from that of every other state. `None` when the table shows its present only.
+    ///
+    /// # Errors
+    /// `OutOfRange` when there is or was no such state, or it is gone.
+    async fn table_as_of(
+        &self,
+        table: &TableDef,
+        version: TableVersion,
+    ) -> Result<Option<Arc<TableDef>>> {
+        let _ = (table, version);
+        Ok(None)
+    }
 
     /// Estimates for a whole table, in its columns. Cheap: kept statistics, never a scan.
     async fn statistics(&self, table: &TableDef) -> Result<Statistics>;

@@ -16,6 +16,7 @@ mod options;
 mod position;
 mod quantity;
 mod reason;
+mod table_version;
 
 pub use as_of::AsOf;
 pub use clock::{Clock, Deadline, ManualClock, SystemClock};
@@ -30,3 +31,4 @@ pub use quantity::{
     ByteSize, QuantityError, format_bytes, format_duration, parse_bytes, parse_duration,
 };
 pub use reason::Reason;
+pub use table_version::TableVersion;

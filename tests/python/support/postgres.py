@@ -28,8 +28,17 @@ def bin_dir():
     return pathlib.Path(on_path).resolve().parent
 
 
+def libfaketime():
+    """The library that makes clocks lie."""
+    found = sorted(pathlib.Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+    if not found:
+        raise RuntimeError("libfaketime is missing: run ./tests/run setup as root")
+    return found[0]
+
+
 class Postgres:
-    """One server. `folder` is its own; `of` makes it a standby of another."""
+    """One server. `folder` is its own; `of` makes it a standby of another. With `clock`, an offset
+    as faketime(1) takes it (`+1h`, `-1d`, `+0 x1.5`), its clock lies; `set_clock` makes it jump."""
 
     SETTINGS = {
         "fsync": "off",
@@ -45,7 +54,7 @@ class Postgres:
         "timezone": "UTC",
     }
 
-    def __init__(self, folder, of=None):
+    def __init__(self, folder, of=None, clock=None):
         self.port = free_port()
         self.data = folder / "data"
         self.log = folder / "postgres.log"
@@ -68,7 +77,24 @@ class Postgres:
                  "-U", USER, "-c", "fast", "--no-sync"],
                 self.as_user, env=env)
         self.process = None
+        self.lie = None
+        if clock is not None:
+            self.lie = folder / "clock"
+            self.set_clock(clock)
         self.start()
+
+    def set_clock(self, clock):
+        # Replaced, not written to: the servers read it all the time.
+        part = self.lie.with_suffix(".part")
+        part.write_text(clock + "\n")
+        part.chmod(0o644)
+        part.replace(self.lie)
+
+    def environment(self):
+        if self.lie is None:
+            return None
+        return {**os.environ, "LD_PRELOAD": str(libfaketime()), "FAKETIME_TIMESTAMP_FILE": str(self.lie),
+                "FAKETIME_CACHE_DURATION": "1"}
 
     def start(self):
         settings = [f"--{name.replace('_', '-')}={value}" for name, value in self.SETTINGS.items()]
@@ -77,7 +103,7 @@ class Postgres:
             self.process = spawn(
                 [bin_dir() / "postgres", "-D", self.data, "-p", str(self.port), *settings],
                 as_user=self.as_user, dies_by=signal.SIGQUIT, stdout=log, stderr=log,
-                stdin=subprocess.DEVNULL)
+                stdin=subprocess.DEVNULL, env=self.environment())
         deadline = time.monotonic() + 60
         while True:
             try:

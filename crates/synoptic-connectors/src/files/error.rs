@@ -44,6 +44,17 @@ pub fn changed(object: &str, happened: &str) -> SourceError {
     )
 }
 
+/// A data file that belongs to a version of a table and is not there any more.
+pub fn vacuumed(object: &str) -> SourceError {
+    SourceError::new(
+        ErrorKind::Changed,
+        format!(
+            "file {object} is gone, which belongs to the version that is read: the table was \
+             vacuumed since; read a later version"
+        ),
+    )
+}
+
 /// An error of a reader about the content of `object`.
 pub fn content(error: &DataFusionError, object: &str, location: &Location) -> SourceError {
     match error.find_root() {

@@ -3,11 +3,9 @@
 use std::fmt;
 
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
-use serde::Deserialize;
 
 /// How the bytes of an object become rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// Apache Parquet.
     Parquet,

@@ -1,6 +1,7 @@
 //! Which objects make which table.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
@@ -9,13 +10,14 @@ use object_store::{ObjectMeta, ObjectStoreExt};
 use percent_encoding::percent_decode_str;
 use synoptic_source::{ErrorKind, Result, SourceError};
 
+use super::delta::{Added, LOG, Version};
 use super::error;
 use super::format::Format;
 use super::location::Location;
 use super::options::{Options, ReadOptions};
 
 /// A table of more objects than this is refused: it needs a table format with a manifest.
-const MAX_OBJECTS: usize = 1_000_000;
+pub const MAX_OBJECTS: usize = 1_000_000;
 /// Folders that are looked into at the same time.
 const CONCURRENT_LISTINGS: usize = 16;
 
@@ -30,6 +32,8 @@ pub struct TableSpec {
     pub read: ReadOptions,
     /// The configuration names it, so that it must have objects.
     pub configured: bool,
+    /// Its folder, when it is a Delta table: then its log says which its objects are.
+    pub delta: Option<Path>,
 }
 
 /// Where the objects of a table are.
@@ -52,6 +56,8 @@ pub struct Object {
     pub shown: String,
     /// The folders between the table's own folder and the object, decoded.
     pub folders: Vec<String>,
+    /// What a log says of it, when the table has one: then the object never changes.
+    pub added: Option<Arc<Added>>,
 }
 
 /// The objects of a table at one moment, sorted by path.
@@ -63,6 +69,8 @@ pub struct Listing {
     pub format: Format,
     /// Their sizes together, in bytes.
     pub bytes: u64,
+    /// The version of the table, when it has a log.
+    pub version: Option<Version>,
 }
 
 impl Listing {
@@ -74,15 +82,26 @@ impl Listing {
 
 /// A text that differs when any path, size or ETag of `objects`, or their order, does.
 pub fn digest<'a>(objects: impl Iterator<Item = &'a ObjectMeta> + Clone) -> String {
+    hashed(|hasher| {
+        for meta in objects.clone() {
+            meta.location.as_ref().hash(hasher);
+            meta.size.hash(hasher);
+            identity(meta).hash(hasher);
+        }
+    })
+}
+
+/// A text that differs when `what` does.
+pub fn digest_of(what: &impl Hash) -> String {
+    hashed(|hasher| what.hash(hasher))
+}
+
+fn hashed(hash: impl Fn(&mut DefaultHasher)) -> String {
     let mut digest = String::with_capacity(32);
     for half in 0..2_u8 {
         let mut hasher = DefaultHasher::new();
         half.hash(&mut hasher);
-        for meta in objects.clone() {
-            meta.location.as_ref().hash(&mut hasher);
-            meta.size.hash(&mut hasher);
-            identity(meta).hash(&mut hasher);
-        }
+        hash(&mut hasher);
         digest.push_str(&format!("{:016x}", hasher.finish()));
     }
     digest
@@ -104,7 +123,8 @@ pub async fn tables(options: &Options) -> Result<Vec<TableSpec>> {
     let location = &options.location;
     let mut found: Vec<TableSpec> = futures::stream::iter(specs)
         .map(|spec| async move {
-            let there = spec.configured || has_objects(location, &spec).await?;
+            let there =
+                spec.configured || spec.delta.is_some() || has_objects(location, &spec).await?;
             Ok::<_, SourceError>(there.then_some(spec))
         })
         .buffer_unordered(CONCURRENT_LISTINGS)
@@ -120,9 +140,52 @@ pub async fn table(options: &Options, name: &str) -> Result<Option<TableSpec>> {
     Ok(specs(options, Some(name)).await?.into_iter().find(|spec| spec.name == name))
 }
 
-async fn specs(options: &Options, only: Option<&str>) -> Result<Vec<TableSpec>> {
+/// Every table that may be there, or the one called `only`.
+///
+/// # Errors
+/// When the store does not answer.
+pub async fn specs(options: &Options, only: Option<&str>) -> Result<Vec<TableSpec>> {
+    let mut specs = places(options, only).await?;
+    specs.retain(|(spec, _)| only.is_none_or(|only| spec.name == only));
+    let location = &options.location;
+    let specs: Vec<Option<TableSpec>> = futures::stream::iter(specs)
+        .map(|(mut spec, is_file)| async move {
+            let Place::Path(path) = &spec.place else { return Ok(Some(spec)) };
+            let may_be = !is_file && (spec.read.delta || spec.read.format.is_none());
+            if spec.delta.is_some() || !may_be {
+                return Ok(Some(spec));
+            }
+            if (spec.configured && spec.read.delta) || has_log(location, path).await? {
+                spec.delta = Some(path.clone());
+            }
+            let other = spec.read.delta && spec.delta.is_none();
+            Ok::<_, SourceError>((!other).then_some(spec))
+        })
+        .buffered(CONCURRENT_LISTINGS)
+        .try_collect()
+        .await?;
+    Ok(specs.into_iter().flatten().collect())
+}
+
+/// Whether a folder is a Delta table.
+async fn has_log(location: &Location, folder: &Path) -> Result<bool> {
+    let log = folder.clone().join(LOG);
+    if location.local.is_some() {
+        let log = LocalFileSystem::new().path_to_filesystem(&log);
+        return Ok(match log {
+            Ok(log) => tokio::fs::metadata(log).await.is_ok_and(|log| log.is_dir()),
+            Err(_) => false,
+        });
+    }
+    let first = location.store.list(Some(&log)).try_next().await;
+    let first = first.map_err(|e| error::store(&e, "the list of files", location))?;
+    Ok(first.is_some())
+}
+
+/// Where tables may be, and whether one is known to be a file.
+async fn places(options: &Options, only: Option<&str>) -> Result<Vec<(TableSpec, bool)>> {
     if !options.tables.is_empty() {
-        return Ok(configured(options));
+        return Ok(configured(options).into_iter().map(|spec| (spec, false)).collect());
     }
     let location = &options.location;
     let root = &location.root;
@@ -131,53 +194,60 @@ async fn specs(options: &Options, only: Option<&str>) -> Result<Vec<TableSpec>> 
         place,
         read: options.read.clone(),
         configured: false,
+        delta: None,
     };
     if let Some(name) = root.filename()
         && Format::of_name(name).is_some()
         && head(location, root).await?.is_some()
     {
-        return Ok(vec![spec(Format::stem(&decoded(name)).to_owned(), Place::Path(root.clone()))]);
+        let name = Format::stem(&decoded(name)).to_owned();
+        return Ok(vec![(spec(name, Place::Path(root.clone())), true)]);
     }
     must_exist(location).await?;
     let children = location.store.list_with_delimiter(Some(root)).await;
     let children = children.map_err(|e| error::store(&e, "the list of files", location))?;
-    let mut specs: Vec<TableSpec> = Vec::new();
-    let mut add = |name: String, path: &Path| {
+    let mut specs: Vec<(TableSpec, bool)> = Vec::new();
+    let mut add = |name: String, path: &Path, is_file: bool| {
         if only.is_some_and(|only| only != name) {
             return;
         }
-        match specs.iter_mut().find(|spec| spec.name == name) {
+        match specs.iter_mut().map(|(spec, _)| spec).find(|spec| spec.name == name) {
             Some(TableSpec { place: Place::Clash(..), .. }) => {}
             Some(twin) => {
                 if let Place::Path(first) = &twin.place {
                     twin.place = Place::Clash(location.relative(first), location.relative(path));
                 }
             }
-            None => specs.push(spec(name, Place::Path(path.clone()))),
+            None => specs.push((spec(name, Place::Path(path.clone())), is_file)),
         }
     };
-    let mut hive = false;
+    let (mut hive, mut log) = (false, false);
     for folder in &children.common_prefixes {
         let Some(name) = folder.filename().map(decoded) else { continue };
+        log |= name == LOG && (options.read.delta || options.read.format.is_none());
         if name.contains('=') {
             hive = true;
         } else if !is_hidden(&name) {
-            add(name, folder);
+            add(name, folder, false);
         }
     }
     for object in &children.objects {
         let Some(name) = object.location.filename().map(decoded) else { continue };
-        let fits = Format::of_name(&name)
-            .is_some_and(|(format, _)| options.read.format.is_none_or(|wanted| wanted == format));
+        let fits = !options.read.delta
+            && Format::of_name(&name).is_some_and(|(format, _)| {
+                options.read.format.is_none_or(|wanted| wanted == format)
+            });
         if fits && !is_hidden(&name) {
-            add(Format::stem(&name).to_owned(), &object.location);
+            add(Format::stem(&name).to_owned(), &object.location, true);
         }
     }
-    // `key=value` folders directly below the location: the location itself is the table.
-    if hive {
+    // A log or `key=value` folders directly below the location: it is itself the table.
+    if hive || log {
         let text = location.to_string();
         let name = text.trim_end_matches('/').rsplit('/').next().unwrap_or("files").to_owned();
-        return Ok(vec![spec(decoded(&name), Place::Path(root.clone()))]);
+        let whole = spec(decoded(&name), Place::Path(root.clone()));
+        let delta = log.then(|| root.clone());
+        return Ok(vec![(TableSpec { delta, ..whole }, false)]);
     }
     Ok(specs)
 }
@@ -199,7 +269,7 @@ fn configured(options: &Options) -> Vec<TableSpec> {
             _ => Place::Path(join(root, &table.path)),
         };
         let (name, read) = (table.name.clone(), table.read.clone());
-        TableSpec { name, place, read, configured: true }
+        TableSpec { name, place, read, configured: true, delta: None }
     });
     tables.collect()
 }
@@ -249,7 +319,7 @@ pub async fn objects(location: &Location, spec: &TableSpec) -> Result<Option<Lis
     objects.sort_by(|a, b| a.meta.location.cmp(&b.meta.location));
     let format = common_format(spec, &objects)?;
     let bytes = objects.iter().map(|object| object.meta.size).sum();
-    Ok(Some(Listing { objects, format, bytes }))
+    Ok(Some(Listing { objects, format, bytes, version: None }))
 }
 
 async fn has_objects(location: &Location, spec: &TableSpec) -> Result<bool> {
@@ -309,7 +379,7 @@ fn object(location: &Location, base: &Path, meta: ObjectMeta) -> Object {
         .map(|parts| parts.map(|part| decoded(part.as_ref())).collect())
         .unwrap_or_default();
     folders.pop();
-    Object { meta, shown, folders }
+    Object { meta, shown, folders, added: None }
 }
 
 fn common_format(spec: &TableSpec, objects: &[Object]) -> Result<Format> {
@@ -361,7 +431,7 @@ async fn head(location: &Location, path: &Path) -> Result<Option<ObjectMeta>> {
     }
 }
 
-/// Everything at `location` that may be data, sorted by path; `None` when that is more than `most`.
+/// Everything at `location`, sorted by path; `None` when that is more than `most`.
 pub async fn everything(location: &Location, most: usize) -> Result<Option<Vec<ObjectMeta>>> {
     must_exist(location).await?;
     let listed = location.store.list(Some(&location.root)).take(most + 1);
@@ -373,12 +443,17 @@ pub async fn everything(location: &Location, most: usize) -> Result<Option<Vec<O
     if found.is_empty() {
         found.extend(head(location, &location.root).await?);
     }
+    found.sort_by(|a, b| a.location.cmp(&b.location));
+    Ok(Some(found))
+}
+
+/// Those of `found` at `location` that may be data.
+pub fn visible(location: &Location, mut found: Vec<ObjectMeta>) -> Vec<ObjectMeta> {
     found.retain(|meta| {
         let parts = meta.location.prefix_match(&location.root);
         !parts.into_iter().flatten().any(|part| is_hidden(&decoded(part.as_ref())))
     });
-    found.sort_by(|a, b| a.location.cmp(&b.location));
-    Ok(Some(found))
+    found
 }
 
 /// A local folder that is missing is not an empty one.

@@ -1,11 +1,14 @@
-//! The `files` connector: Parquet, CSV, JSON and Arrow IPC on local disk and in object stores.
+//! The `files` connector: Parquet, CSV, JSON, Arrow IPC and Delta Lake tables, on local disk and in
+//! object stores.
 //!
 //! Read it in this order: `options` (declared → checked), `location` (where, and the object
-//! store), `layout` (which objects make which table), `schema` (what their columns are), `source`
+//! store), `layout` (which objects make which table), `delta` (the same for tables that keep a
+//! log), `schema` (what their columns are), `source`
 //! (the [`Source`]), `scan` (a prepared fragment), `read` (one object → batches), and `pinned`
 //! (the store that shows one statement only the objects it has listed, by ETag).
 
 mod compression;
+mod delta;
 mod error;
 mod facts;
 mod filters;

@@ -17,11 +17,37 @@ const SCHEMA_FILES: usize = 1000;
 /// How many rows of a CSV or JSON file are read to guess its types.
 const INFER_ROWS: usize = 1000;
 
+/// What the configuration says of the files: a format, or that the table keeps a log.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum DeclaredFormat {
+    Parquet,
+    Csv,
+    Json,
+    Arrow,
+    Delta,
+}
+
+impl DeclaredFormat {
+    fn of_files(self) -> Format {
+        match self {
+            Self::Parquet | Self::Delta => Format::Parquet,
+            Self::Csv => Format::Csv,
+            Self::Json => Format::Json,
+            Self::Arrow => Format::Arrow,
+        }
+    }
+
+    fn is_delta(self) -> bool {
+        matches!(self, Self::Delta)
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct DeclaredFiles {
     location: String,
-    format: Option<Format>,
+    format: Option<DeclaredFormat>,
     #[serde(default)]
     tables: BTreeMap<String, DeclaredTable>,
     #[serde(default)]
@@ -42,7 +68,7 @@ struct DeclaredFiles {
 #[serde(deny_unknown_fields)]
 struct DeclaredTable {
     path: Option<String>,
-    format: Option<Format>,
+    format: Option<DeclaredFormat>,
     #[serde(default)]
     partitions: Vec<String>,
     #[serde(default)]
@@ -97,6 +123,8 @@ impl Default for CsvOptions {
 pub struct ReadOptions {
     /// When not given, extensions tell.
     pub format: Option<Format>,
+    /// They are Delta tables; when nothing is said of the format either, their logs tell.
+    pub delta: bool,
     /// Partition columns, outermost folder first; empty when `key=value` folders tell.
     pub partitions: Vec<String>,
     /// Types of partition columns that are not to be guessed.
@@ -151,7 +179,12 @@ pub fn check(declared: &Declared) -> Result<Options, OptionsError> {
         Some(0) => Err(OptionsError::at(&[key], "must be at least 1")),
         other => Ok(other.unwrap_or(default)),
     };
-    let read = ReadOptions { format: files.format, csv, ..ReadOptions::default() };
+    let read = ReadOptions {
+        format: files.format.map(DeclaredFormat::of_files),
+        delta: files.format.is_some_and(DeclaredFormat::is_delta),
+        csv,
+        ..ReadOptions::default()
+    };
     let mut tables = Vec::with_capacity(files.tables.len());
     for (name, table) in files.tables {
         tables.push(check_table(name, table, &read)?);
@@ -219,8 +252,26 @@ fn check_table(
             format!("'{path}' is not a glob: {}", error.msg),
         ));
     }
+    let delta = table.format.map_or(defaults.delta, DeclaredFormat::is_delta);
+    let told = [
+        ("partitions", !table.partitions.is_empty()),
+        ("partition_types", !table.partition_types.is_empty()),
+    ];
+    if let Some((key, _)) = told.into_iter().find(|(_, given)| delta && *given) {
+        return Err(OptionsError::at(
+            &["tables", &name, key],
+            "means nothing for a Delta table, whose log has its partitions: remove it",
+        ));
+    }
+    if delta && super::layout::is_glob(&path) {
+        return Err(OptionsError::at(
+            &["tables", &name, "path"],
+            format!("'{path}': a Delta table is one folder, not a pattern"),
+        ));
+    }
     let read = ReadOptions {
-        format: table.format.or(defaults.format),
+        format: table.format.map(DeclaredFormat::of_files).or(defaults.format),
+        delta,
         partition_types: types("partition_types", &table.partition_types)?,
         schema: types("schema", &table.schema)?,
         partitions: table.partitions,

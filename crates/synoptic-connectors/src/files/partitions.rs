@@ -54,6 +54,10 @@ pub fn values(object: &Object, columns: &[FieldRef]) -> Result<Vec<ScalarValue>>
     let raw = raw_values(object, &names)?;
     let values = raw.into_iter().zip(columns).map(|(raw, field)| match raw {
         None => ScalarValue::try_from(field.data_type()).map_err(|e| e.to_string()),
+        // So a log spells it.
+        Some(text) if text.is_empty() && object.added.is_some() => {
+            ScalarValue::try_from(field.data_type()).map_err(|e| e.to_string())
+        }
         Some(text) => {
             let one = Arc::new(StringArray::from(vec![text.as_str()])) as ArrayRef;
             text::convert(&one, field.data_type(), None)
@@ -79,6 +83,9 @@ pub fn keep(
     values: &[Vec<ScalarValue>],
 ) -> DfResult<Vec<bool>> {
     let schema = Arc::new(Schema::new(columns.to_vec()));
+    if values.is_empty() {
+        return Ok(Vec::new());
+    }
     let arrays = (0..columns.len())
         .map(|i| ScalarValue::iter_to_array(values.iter().map(|row| row[i].clone())))
         .collect::<DfResult<Vec<ArrayRef>>>()?;
@@ -109,6 +116,16 @@ fn keys(object: &Object) -> Vec<String> {
 
 /// `key=value` folders by name, and folders without a key by position.
 fn raw_values(object: &Object, names: &[String]) -> Result<Vec<Option<String>>> {
+    if let Some(added) = &object.added {
+        let values = names.iter().map(|name| match added.partition_values.get(name) {
+            Some(value) => Ok(value.clone()),
+            None => Err(error::data(
+                &object.shown,
+                format!("the log has no value of the partition column '{name}' for it"),
+            )),
+        });
+        return values.collect();
+    }
     names
         .iter()
         .enumerate()

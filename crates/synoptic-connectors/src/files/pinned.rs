@@ -77,7 +77,7 @@ impl PinnedStore {
     }
 
     fn fail(&self, object: &Object, error: Error) -> Error {
-        let told = error::pinned(&error, &object.shown, &self.location);
+        let told = told(&error, object, &self.location);
         self.failure.lock().get_or_insert(told);
         error
     }
@@ -85,10 +85,9 @@ impl PinnedStore {
     /// The same failure for bytes that come later, when `self` is no longer at hand.
     fn failing(&self, object: &Object) -> impl Fn(Error) -> Error + Send + 'static {
         let failure = Arc::clone(&self.failure);
-        let location = Arc::clone(&self.location);
-        let shown = object.shown.clone();
+        let (location, object) = (Arc::clone(&self.location), object.clone());
         move |error| {
-            failure.lock().get_or_insert_with(|| error::pinned(&error, &shown, &location));
+            failure.lock().get_or_insert_with(|| told(&error, &object, &location));
             error
         }
     }
@@ -150,7 +149,10 @@ impl PinnedStore {
         options.if_match.clone_from(&object.meta.e_tag);
         let got = self.location.store.get_opts(path, options).await;
         let got = got.map_err(|error| self.fail(object, error))?;
-        let other_tag = got.meta.e_tag.is_some() && identity(&got.meta) != identity(&object.meta);
+        // What a log has named is written once, and the log does not know its ETag.
+        let other_tag = object.added.is_none()
+            && got.meta.e_tag.is_some()
+            && identity(&got.meta) != identity(&object.meta);
         if got.meta.size != object.meta.size || other_tag {
             return Err(self.fail(object, replaced(path)));
         }
@@ -320,6 +322,13 @@ fn read_ranges(mut file: File, path: &Path, ranges: &[Range<u64>]) -> Result<Vec
 fn stamp(file: &File) -> std::io::Result<(u64, SystemTime)> {
     let metadata = file.metadata()?;
     Ok((metadata.len(), metadata.modified()?))
+}
+
+fn told(error: &Error, object: &Object, location: &Location) -> SourceError {
+    match error {
+        Error::NotFound { .. } if object.added.is_some() => error::vacuumed(&object.shown),
+        error => error::pinned(error, &object.shown, location),
+    }
 }
 
 fn replaced(path: &Path) -> Error {

@@ -5,20 +5,28 @@
 //! was, are as they were pinned: an object that changes gets another ETag and never its old one
 //! back, so they were so in between as well.
 //!
+//! A Delta table is at its version, which says everything: where there are any, the state of the
+//! files is made of their versions and the objects of the other tables. Versions only rise, so a
+//! table whose version is asked last and is the one that is read was so all the while.
+//!
 //! An *export* of another source is at the position that its exporter wrote into the position
 //! file after the data, and removed before it touched the data again. What lies between two looks
 //! at the same file is of that one export.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
-use object_store::{Error as StoreError, ObjectStoreExt as _};
+use object_store::{Error as StoreError, ObjectMeta, ObjectStoreExt as _};
 use serde::Deserialize;
-use synoptic_source::{CopyPosition, Pinned, Result};
+use synoptic_source::{CopyPosition, ErrorKind, Pinned, Result, SourceError};
 use synoptic_types::{Clock as _, Position, SystemClock};
 
-use super::layout::{self, Listing, TableSpec, digest, identity};
+use super::delta::{DeltaTables, LOG, State};
+use super::layout::{self, Listing, Place, TableSpec, digest, digest_of, identity};
 use super::location::Location;
+use super::options::Options;
 use crate::recent::is_recent;
 
 /// With more objects there is no version: they are listed for every statement, and a store gives
@@ -26,14 +34,30 @@ use crate::recent::is_recent;
 const MOST_OBJECTS: usize = 1000;
 /// The same for files on this machine.
 const MOST_FILES: usize = 10_000;
+/// With more tables there is no version, where any of them is a Delta table.
+const MOST_TABLES: usize = 200;
+/// Tables that are looked at at the same time.
+const CONCURRENT_TABLES: usize = 16;
 /// A position is a short text.
 const MOST_BYTES: u64 = 4096;
 
 /// How a source of files knows where it is.
 #[derive(Debug)]
 pub struct Positions {
-    pub location: Arc<Location>,
-    pub position_file: Option<Path>,
+    pub options: Arc<Options>,
+    pub deltas: Arc<DeltaTables>,
+}
+
+/// The state of all files, and of each Delta table by its name.
+struct Everything {
+    position: Position,
+    deltas: BTreeMap<String, String>,
+}
+
+impl Everything {
+    fn unknown() -> Self {
+        Self { position: Position::Unknown, deltas: BTreeMap::new() }
+    }
 }
 
 /// What the position file said at one moment.
@@ -56,13 +80,17 @@ struct Marked {
 }
 
 impl Positions {
+    fn location(&self) -> &Arc<Location> {
+        &self.options.location
+    }
+
     /// Where the files are now.
     ///
     /// # Errors
     /// When the store does not answer.
     pub async fn now(&self) -> Result<CopyPosition> {
-        if self.position_file.is_none() {
-            return Ok(CopyPosition::at(self.version().await?));
+        if self.options.position_file.is_none() {
+            return Ok(CopyPosition::at(self.version().await?.position));
         }
         let position = self.mark().await.map_or(Position::Unknown, |mark| mark.position);
         Ok(CopyPosition { follows: true, ..CopyPosition::at(position) })
@@ -70,12 +98,12 @@ impl Positions {
 
     /// What the position file says; `None` when there is none, or none that can be read.
     pub async fn mark(&self) -> Option<Mark> {
-        let path = self.position_file.as_ref()?;
+        let path = self.options.position_file.as_ref()?;
         match self.read(path).await {
             Ok(mark) => Some(mark),
             Err(why) => {
-                let file = self.location.relative(path);
-                tracing::debug!(location = %self.location, file, why, "no position");
+                let file = self.location().relative(path);
+                tracing::debug!(location = %self.location(), file, why, "no position");
                 None
             }
         }
@@ -84,9 +112,9 @@ impl Positions {
     async fn read(&self, path: &Path) -> std::result::Result<Mark, String> {
         let say = |error: StoreError| match error {
             StoreError::NotFound { .. } => "the file is not there".to_owned(),
-            error => self.location.say(error),
+            error => self.location().say(error),
         };
-        let got = self.location.store.get(path).await.map_err(say)?;
+        let got = self.location().store.get(path).await.map_err(say)?;
         if got.meta.size > MOST_BYTES {
             return Err(format!("it has more than {MOST_BYTES} bytes"));
         }
@@ -102,7 +130,8 @@ impl Positions {
         Ok(Mark { identity, position, seen })
     }
 
-    /// Where a statement reads that has listed `listed`, all of it after it saw `mark`.
+    /// Where a statement reads that has listed `listed` and found `states` of Delta tables (whether
+    /// the present one is meant), all of it after it saw `mark`.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -110,8 +139,9 @@ impl Positions {
         &self,
         mark: Option<&Mark>,
         listed: &[(&TableSpec, &Arc<Listing>)],
+        states: &[(String, bool, Arc<State>)],
     ) -> Result<Pinned> {
-        if self.position_file.is_some() {
+        if self.options.position_file.is_some() {
             let mark = match mark {
                 Some(mark) if self.mark().await.as_ref() == Some(mark) => Some(mark),
                 _ => None,
@@ -123,14 +153,17 @@ impl Positions {
             let (before, after) = (at(|mark| &mark.position), at(|mark| &mark.seen));
             return Ok(Pinned { before, after, confirmed: false });
         }
-        if listed.is_empty() {
+        if listed.is_empty() && states.is_empty() {
             return Ok(Pinned::default());
         }
-        let version = self.version().await?;
-        let mut same = version != Position::Unknown;
+        let Everything { position: version, deltas } = self.version().await?;
+        let mut same = version != Position::Unknown
+            && states.iter().all(|(table, present, state)| {
+                !present || deltas.get(table).is_some_and(|now| *now == state.version.to_string())
+            });
         for (spec, listing) in listed {
             same = same
-                && layout::objects(&self.location, spec)
+                && layout::objects(self.location(), spec)
                     .await?
                     .is_some_and(|now| now.digest() == listing.digest());
         }
@@ -140,17 +173,98 @@ impl Positions {
     }
 
     /// The state of everything at the location.
-    async fn version(&self) -> Result<Position> {
-        let most = if self.location.local.is_some() { MOST_FILES } else { MOST_OBJECTS };
-        let found = layout::everything(&self.location, most).await?;
-        let Some(found) = found else { return Ok(Position::Unknown) };
-        // On a disk the ETag is made of the time of change.
-        let now = SystemClock.now();
-        if self.location.local.is_some()
-            && found.iter().any(|object| is_recent(object.last_modified, now))
-        {
-            return Ok(Position::Unknown);
+    async fn version(&self) -> Result<Everything> {
+        // A source that had Delta tables has them still, most likely: their logs say enough.
+        if self.options.read.delta || self.deltas.any_known() {
+            let specs = layout::specs(&self.options, None).await?;
+            if specs.iter().any(|spec| spec.delta.is_some()) {
+                return self.version_of_tables(specs).await;
+            }
         }
-        Ok(Position::version(format!("files-{}", digest(found.iter()))))
+        let found = layout::everything(self.location(), self.most()).await?;
+        let with_logs = found.as_ref().is_none_or(|found| {
+            found.iter().any(|meta| meta.location.parts().any(|part| part.as_ref() == LOG))
+        });
+        if with_logs {
+            let specs = layout::specs(&self.options, None).await?;
+            if specs.iter().any(|spec| spec.delta.is_some()) {
+                return self.version_of_tables(specs).await;
+            }
+        }
+        let Some(found) = found else { return Ok(Everything::unknown()) };
+        let found = layout::visible(self.location(), found);
+        if self.is_moving(found.iter()) {
+            return Ok(Everything::unknown());
+        }
+        let position = Position::version(format!("files-{}", digest(found.iter())));
+        Ok(Everything { position, deltas: BTreeMap::new() })
+    }
+
+    /// The same, as the tables have it.
+    async fn version_of_tables(&self, specs: Vec<TableSpec>) -> Result<Everything> {
+        if specs.len() > MOST_TABLES {
+            return Ok(Everything::unknown());
+        }
+        let parts: Vec<Option<(String, String, bool)>> = futures::stream::iter(specs)
+            .map(|spec| async move {
+                let delta = spec.delta.is_some();
+                Ok::<_, SourceError>(self.part(&spec).await?.map(|part| (spec.name, part, delta)))
+            })
+            .buffered(CONCURRENT_TABLES)
+            .try_collect()
+            .await?;
+        let Some(mut parts) = parts.into_iter().collect::<Option<Vec<_>>>() else {
+            return Ok(Everything::unknown());
+        };
+        parts.sort();
+        let text = match parts.as_slice() {
+            [(_, version, true)] => version.clone(),
+            parts => format!("tables-{}", digest_of(&parts)),
+        };
+        let deltas = parts.into_iter().filter(|(_, _, delta)| *delta);
+        Ok(Everything {
+            position: Position::version(text),
+            deltas: deltas.map(|(name, version, _)| (name, version)).collect(),
+        })
+    }
+
+    /// The state of one table; `None` when nobody can tell.
+    async fn part(&self, spec: &TableSpec) -> Result<Option<String>> {
+        if let Some(folder) = &spec.delta {
+            return match self.deltas.latest(folder).await {
+                Ok(Some(state)) => Ok(Some(state.version.to_string())),
+                Ok(None) => Ok(Some("none".to_owned())),
+                // It cannot be read; it has a state all the same.
+                Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Data) => {
+                    let head = self.deltas.head(folder).await?;
+                    Ok(head.map(|(version, identity)| format!("{version} {identity}")))
+                }
+                Err(error) => Err(error),
+            };
+        }
+        if matches!(spec.place, Place::Clash(..)) {
+            return Ok(None);
+        }
+        Ok(match layout::objects(self.location(), spec).await {
+            Ok(None) => Some("none".to_owned()),
+            Ok(Some(listing)) => {
+                let metas = || listing.objects.iter().map(|object| &object.meta);
+                let known = listing.objects.len() <= self.most() && !self.is_moving(metas());
+                known.then(|| listing.digest())
+            }
+            Err(error) if error.kind() == ErrorKind::Unsupported => None,
+            Err(error) => return Err(error),
+        })
+    }
+
+    fn most(&self) -> usize {
+        if self.location().local.is_some() { MOST_FILES } else { MOST_OBJECTS }
+    }
+
+    /// On a disk the ETag is made of the time of change, so a change right now may not show.
+    fn is_moving<'a>(&self, mut objects: impl Iterator<Item = &'a ObjectMeta>) -> bool {
+        let now = SystemClock.now();
+        self.location().local.is_some()
+            && objects.any(|object| is_recent(object.last_modified, now))
     }
 }

@@ -15,8 +15,8 @@ use datafusion::physical_expr::{PhysicalExpr, conjunction};
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use futures::{StreamExt, TryStreamExt};
 use synoptic_source::{
-    BatchStream, Counted, Fragment, PrepareOptions, PreparedScan, Result, ScanContext, Snapshot,
-    SourceError,
+    BatchStream, Counted, Fragment, PrepareOptions, PreparedScan, Result, ScanContext, ScanVersion,
+    Snapshot, SourceError,
 };
 use synoptic_types::{SourceName, TableName, format_bytes};
 
@@ -78,7 +78,12 @@ impl Kept {
             all.filter(|(_, kept)| *kept).map(|(file, _)| file).unzip();
         let bytes = objects.iter().map(|object| object.meta.size).sum();
         Ok(Self {
-            listing: Listing { objects, format: listing.format, bytes },
+            listing: Listing {
+                objects,
+                format: listing.format,
+                bytes,
+                version: listing.version.clone(),
+            },
             values,
             listed: listing.objects.len(),
             listed_bytes: listing.bytes,
@@ -101,6 +106,7 @@ pub struct FilesScan {
     batch_size: usize,
     statistics: Statistics,
     remote_text: String,
+    version: Option<ScanVersion>,
 }
 
 impl FilesScan {
@@ -145,6 +151,10 @@ impl FilesScan {
             batch_size,
             statistics: estimate,
             remote_text,
+            version: kept.listing.version.as_ref().map(|version| ScanVersion {
+                position: version.to_string(),
+                asked: table.delta.as_ref().is_some_and(|delta| delta.asked.is_some()),
+            }),
             shared,
         })
     }
@@ -171,6 +181,10 @@ impl PreparedScan for FilesScan {
 
     fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
+    }
+
+    fn version(&self) -> Option<ScanVersion> {
+        self.version.clone()
     }
 
     fn partitions(&self) -> usize {
@@ -398,7 +412,11 @@ fn describe(
     let table = &shared.table;
     let objects = &kept.listing.objects;
     let (bytes, listed) = (format_bytes(kept.listing.bytes), format_bytes(kept.listed_bytes));
-    let mut text = format!("{}: {} of {} files", table.format, objects.len(), kept.listed);
+    let mut text = match &kept.listing.version {
+        Some(version) => format!("version {} of Delta table {}, ", version.number, version.id),
+        None => String::new(),
+    };
+    let _ = write!(text, "{}: {} of {} files", table.format, objects.len(), kept.listed);
     let _ = write!(text, ", {bytes} of {listed}, at {}", shared.location);
     let mut paths: Vec<&str> = objects.iter().map(|o| o.shown.as_str()).take(SHOWN_PATHS).collect();
     if objects.len() > SHOWN_PATHS {

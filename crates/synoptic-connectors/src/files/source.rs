@@ -11,15 +11,17 @@ use datafusion::common::Statistics;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::logical_expr::Expr;
 use futures::TryStreamExt;
+use object_store::path::Path;
 use parking_lot::Mutex;
 use synoptic_source::{
     Capabilities, CopyPosition, ErrorKind, FilterSupport, Fragment, OperatorCosts, Pinned,
     PrepareOptions, PreparedScan, Pushdown, Result, ScanCounters, Snapshot, SnapshotKind, Source,
     SourceCheck, SourceError, Statement, TableDef, TableInfo, TableKind,
 };
-use synoptic_types::{Deadline, SourceName, TableName};
+use synoptic_types::{Deadline, SourceName, TableName, TableVersion};
 use tokio::sync::OnceCell;
 
+use super::delta::{DeltaTables, State};
 use super::facts::Footers;
 use super::format::Format;
 use super::layout::{self, Listing, TableSpec};
@@ -28,7 +30,7 @@ use super::options::Options;
 use super::pinned::{PinnedStore, Pins};
 use super::position::{Mark, Positions};
 use super::schema::{self, Looking};
-use super::{error, filters, partitions, scan};
+use super::{error, filters, partitions, scan, widening};
 
 /// The one schema of a source of files.
 const SCHEMA: &str = "public";
@@ -52,9 +54,10 @@ const CAPABILITIES: Capabilities = Capabilities {
 #[derive(Debug)]
 pub struct FilesSource {
     name: SourceName,
-    options: Options,
+    options: Arc<Options>,
     location: Arc<Location>,
     footers: Arc<Footers>,
+    deltas: Arc<DeltaTables>,
 }
 
 /// What the connector knows of a table besides its columns.
@@ -70,6 +73,17 @@ pub struct FilesTable {
     pub partitions: Vec<FieldRef>,
     /// All columns.
     pub schema: SchemaRef,
+    /// What its log says, when it is a Delta table.
+    pub delta: Option<DeltaTable>,
+}
+
+/// A Delta table as it was described.
+#[derive(Debug)]
+pub struct DeltaTable {
+    /// Its state then.
+    pub state: Arc<State>,
+    /// The state that is meant; the present one when `None`.
+    pub asked: Option<TableVersion>,
 }
 
 impl FilesTable {
@@ -95,6 +109,8 @@ pub struct FilesSnapshot {
     /// What the position file said before the first listing.
     mark: OnceCell<Option<Mark>>,
     listings: Mutex<HashMap<String, Listed>>,
+    /// The states of Delta tables, by name and by what was asked for.
+    states: Mutex<HashMap<(String, Option<TableVersion>), Arc<OnceCell<Arc<State>>>>>,
 }
 
 /// A table and its objects.
@@ -113,8 +129,15 @@ impl Snapshot for FilesSnapshot {
                 .iter()
                 .filter_map(|listed| Some((&listed.spec, listed.listing.get()?)))
                 .collect();
+            let states: Vec<_> = {
+                let states = self.states.lock();
+                let read = states.iter().filter_map(|((table, asked), state)| {
+                    Some((table.clone(), asked.is_none(), Arc::clone(state.get()?)))
+                });
+                read.collect()
+            };
             let mark = self.mark.get().and_then(Option::as_ref);
-            self.position.pinned(mark, &listed).await
+            self.position.pinned(mark, &listed, &states).await
         };
         let pinned = match self.deadline {
             None => pinned.await,
@@ -144,8 +167,14 @@ impl FilesSnapshot {
         })
     }
 
-    async fn listing(&self, location: &Location, spec: &TableSpec) -> Result<Arc<Listing>> {
+    /// What the statement reads of a table: the same, whenever it is asked.
+    async fn listing(&self, location: &Location, table: &FilesTable) -> Result<Arc<Listing>> {
         self.mark.get_or_init(|| self.position.mark()).await;
+        let spec = &table.spec;
+        if let (Some(folder), Some(delta)) = (&spec.delta, &table.delta) {
+            let state = self.state(&spec.name, folder, delta).await?;
+            return Ok(Arc::clone(&state.listing));
+        }
         let cell = {
             let mut listings = self.listings.lock();
             let listed = listings
@@ -163,28 +192,70 @@ impl FilesSnapshot {
     }
 }
 
+impl FilesSnapshot {
+    /// The state of a Delta table that the statement reads.
+    async fn state(&self, name: &str, folder: &Path, table: &DeltaTable) -> Result<Arc<State>> {
+        let cell = {
+            let key = (name.to_owned(), table.asked);
+            Arc::clone(self.states.lock().entry(key).or_default())
+        };
+        let state = cell.get_or_try_init(|| async {
+            if table.asked.is_some() {
+                return Ok(Arc::clone(&table.state));
+            }
+            let latest = self.position.deltas.latest(folder).await?;
+            latest.ok_or_else(|| SourceError::new(ErrorKind::Changed, "has no Delta log any more"))
+        });
+        let state = state.await?;
+        // It was described before: a commit came between, or another mention came first.
+        if !state.is_like(&table.state) {
+            let message = "its columns were changed while the statement was planned; run it again";
+            return Err(SourceError::new(ErrorKind::Changed, message));
+        }
+        Ok(Arc::clone(state))
+    }
+}
+
 impl FilesSource {
     /// A source. No I/O.
     pub fn new(name: SourceName, options: Options) -> Self {
         let location = Arc::clone(&options.location);
         let footers = Arc::new(Footers::new(Arc::clone(&location)));
-        Self { name, options, location, footers }
+        let deltas = Arc::new(DeltaTables::new(Arc::clone(&location)));
+        Self { name, options: Arc::new(options), location, footers, deltas }
     }
 
     fn positions(&self) -> Positions {
-        let position_file = self.options.position_file.clone();
-        Positions { location: Arc::clone(&self.location), position_file }
+        Positions { options: Arc::clone(&self.options), deltas: Arc::clone(&self.deltas) }
     }
 
     fn place(&self, error: SourceError, table: &TableName) -> SourceError {
         error.in_table(table).in_source(&self.name)
     }
 
-    async fn listed(&self, table: &TableName) -> Result<Option<(TableSpec, Listing)>> {
+    async fn spec(&self, table: &TableName) -> Result<Option<TableSpec>> {
         if &*table.schema != SCHEMA {
             return Ok(None);
         }
-        let Some(spec) = layout::table(&self.options, &table.name).await? else { return Ok(None) };
+        layout::table(&self.options, &table.name).await
+    }
+
+    /// The present state of a Delta table.
+    async fn latest(&self, spec: &TableSpec, folder: &Path) -> Result<Option<Arc<State>>> {
+        match self.deltas.latest(folder).await? {
+            None if spec.configured => Err(SourceError::new(
+                ErrorKind::Changed,
+                format!(
+                    "there is no Delta log at {}/{}: correct its `path`",
+                    self.location,
+                    self.location.relative(folder)
+                ),
+            )),
+            state => Ok(state),
+        }
+    }
+
+    async fn listed(&self, spec: TableSpec) -> Result<Option<(TableSpec, Listing)>> {
         match layout::objects(&self.location, &spec).await? {
             Some(listing) => Ok(Some((spec, listing))),
             None if spec.configured => Err(SourceError::new(
@@ -196,7 +267,12 @@ impl FilesSource {
     }
 
     async fn describe(&self, table: &TableName) -> Result<Option<Arc<TableDef>>> {
-        let Some((spec, listing)) = self.listed(table).await? else { return Ok(None) };
+        let Some(spec) = self.spec(table).await? else { return Ok(None) };
+        if let Some(folder) = &spec.delta {
+            let Some(state) = self.latest(&spec, folder).await? else { return Ok(None) };
+            return delta_table(table, spec, state, None).map(Some);
+        }
+        let Some((spec, listing)) = self.listed(spec).await? else { return Ok(None) };
         let partitions = partitions::columns(&listing.objects, &spec.read)?;
         let looking = self.looking(&listing);
         let file_schema = schema::infer(&looking, &spec, &listing, &partitions).await?;
@@ -205,8 +281,14 @@ impl FilesSource {
         let info = TableInfo { name: table.clone(), kind: TableKind::Table, comment: None };
         let format = listing.format;
         let stamp = listing.digest();
-        let detail =
-            FilesTable { spec, format, file_schema, partitions, schema: Arc::clone(&schema) };
+        let detail = FilesTable {
+            spec,
+            format,
+            file_schema,
+            partitions,
+            schema: Arc::clone(&schema),
+            delta: None,
+        };
         let detail = Arc::new(detail);
         let primary_key = Vec::new();
         Ok(Some(Arc::new(TableDef { info, schema, primary_key, stamp, detail })))
@@ -239,7 +321,7 @@ impl FilesSource {
             return Err(SourceError::internal("the table was described by another connector"));
         };
         let snapshot = FilesSnapshot::of(snapshot, &self.name)?;
-        let listing = snapshot.listing(&self.location, &table.spec).await?;
+        let listing = snapshot.listing(&self.location, &table).await?;
         let kept = scan::Kept::new(&table, &listing, &fragment.filters)?;
         let statistics = self.estimate(&table, &kept.listing).await?;
         let shared = scan::Shared {
@@ -250,6 +332,45 @@ impl FilesSource {
         };
         Ok(Arc::new(scan::FilesScan::new(shared, fragment, kept, statistics, options)?))
     }
+}
+
+/// Describes a Delta table in one of its states.
+fn delta_table(
+    table: &TableName,
+    spec: TableSpec,
+    state: Arc<State>,
+    asked: Option<TableVersion>,
+) -> Result<Arc<TableDef>> {
+    let columns = &state.columns;
+    let fields = columns.inside.fields().iter().map(|field| {
+        let Some(wanted) = spec.read.schema.get(field.name()) else { return Ok(Arc::clone(field)) };
+        if !widening::holds(wanted, field.data_type()) {
+            return Err(widening::cannot_hold(field, wanted, "its log"));
+        }
+        Ok(Arc::new(field.as_ref().clone().with_data_type(wanted.clone())))
+    });
+    let file_schema = Arc::new(Schema::new(fields.collect::<Result<Vec<FieldRef>>>()?));
+    if let Some(name) =
+        spec.read.schema.keys().find(|name| file_schema.index_of(name.as_str()).is_err())
+    {
+        let message =
+            format!("`schema` gives a type for '{name}', which is no column of its files");
+        return Err(SourceError::new(ErrorKind::Unsupported, message));
+    }
+    let all = file_schema.fields().iter().chain(&columns.partitions).cloned();
+    let schema = Arc::new(Schema::new(all.collect::<Vec<_>>()));
+    let stamp = state.version.to_string();
+    let detail = FilesTable {
+        spec,
+        format: Format::Parquet,
+        file_schema,
+        partitions: columns.partitions.clone(),
+        schema: Arc::clone(&schema),
+        delta: Some(DeltaTable { state, asked }),
+    };
+    let info = TableInfo { name: table.clone(), kind: TableKind::Table, comment: None };
+    let (primary_key, detail) = (Vec::new(), Arc::new(detail));
+    Ok(Arc::new(TableDef { info, schema, primary_key, stamp, detail }))
 }
 
 /// The objects of `listing`, by path.
@@ -298,7 +419,10 @@ impl Source for FilesSource {
             version: format!("files on {kind}"),
             location: self.location.to_string(),
             freshness: match self.options.position_file {
-                None => "strong read: listed by the statement, every object pinned by its ETag",
+                None => {
+                    "strong read: listed by the statement, every object pinned by its ETag or by \
+                     the version of its Delta table"
+                }
                 Some(_) => "an export: its position file says where it is",
             }
             .to_owned(),
@@ -317,12 +441,35 @@ impl Source for FilesSource {
     }
 
     async fn stamp(&self, table: &TableName) -> Result<Option<String>> {
-        let listed = self.listed(table).await.map_err(|e| self.place(e, table))?;
-        Ok(listed.map(|(_, listing)| listing.digest()))
+        let stamp = async {
+            let Some(spec) = self.spec(table).await? else { return Ok(None) };
+            if let Some(folder) = &spec.delta {
+                let state = self.latest(&spec, folder).await?;
+                return Ok(state.map(|state| state.version.to_string()));
+            }
+            Ok(self.listed(spec).await?.map(|(_, listing)| listing.digest()))
+        };
+        stamp.await.map_err(|e| self.place(e, table))
     }
 
     async fn table(&self, table: &TableName) -> Result<Option<Arc<TableDef>>> {
         self.describe(table).await.map_err(|e| self.place(e, table))
+    }
+
+    async fn table_as_of(
+        &self,
+        table: &TableDef,
+        version: TableVersion,
+    ) -> Result<Option<Arc<TableDef>>> {
+        let described = async {
+            let Some(FilesTable { spec, .. }) = table.detail::<FilesTable>() else {
+                return Ok(None);
+            };
+            let Some(folder) = &spec.delta else { return Ok(None) };
+            let state = self.deltas.as_of(folder, version).await?;
+            delta_table(table.name(), spec.clone(), state, Some(version)).map(Some)
+        };
+        described.await.map_err(|e| self.place(e, table.name()))
     }
 
     async fn statistics(&self, table: &TableDef) -> Result<Statistics> {
@@ -330,6 +477,9 @@ impl Source for FilesSource {
             return Ok(Statistics::new_unknown(&table.schema));
         };
         let estimated = async {
+            if let Some(delta) = &detail.delta {
+                return self.estimate(detail, &delta.state.listing).await;
+            }
             match layout::objects(&self.location, &detail.spec).await? {
                 Some(listing) => self.estimate(detail, &listing).await,
                 None => Ok(Statistics::new_unknown(&table.schema)),
@@ -352,6 +502,7 @@ impl Source for FilesSource {
             deadline: statement.deadline,
             mark: OnceCell::new(),
             listings: Mutex::default(),
+            states: Mutex::default(),
         })
     }
 

@@ -14,7 +14,7 @@ use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableType, lit};
 use datafusion::physical_plan::ExecutionPlan;
 use synoptic_catalog::SystemTime;
-use synoptic_types::ErrorCode;
+use synoptic_types::{ErrorCode, TableVersion};
 
 use crate::error::Error;
 
@@ -39,7 +39,7 @@ impl AsOfTable {
         table: SourceTable,
         name: TableReference,
         columns: Option<&SystemTime>,
-        moment: DateTime<Utc>,
+        version: TableVersion,
     ) -> Result<Self, Error> {
         let place = format!(
             "source '{}', table {}",
@@ -50,10 +50,16 @@ impl AsOfTable {
             Error::new(
                 ErrorCode::Unsupported,
                 format!(
-                    "{place}: it cannot be read as of a time: its source shows the present only; \
+                    "{place}: it cannot be read as of a time or version: its source shows the present only; \
                      when it has columns that say from when until when a row was in force, name \
                      them in the source's system_time"
                 ),
+            )
+        })?;
+        let moment = version.moment().ok_or_else(|| {
+            Error::new(
+                ErrorCode::Unsupported,
+                format!("{place}: its states have no numbers; write FOR SYSTEM_TIME AS OF"),
             )
         })?;
         let schema = table.schema();

@@ -44,6 +44,7 @@ impl Rows for Copies {
             millis("staleness_ms"),
             millis("lag_p50_ms"),
             millis("lag_p90_ms"),
+            millis("lag_p99_ms"),
             text("received", true),
             millis("reported_lag_ms"),
             millis("round_trip_ms"),
@@ -74,6 +75,7 @@ impl Rows for Copies {
             millis(&|l| l.staleness),
             millis(&|l| l.facts.lag.quantile(0.5)),
             millis(&|l| l.facts.lag.quantile(0.9)),
+            millis(&|l| l.facts.lag.quantile(0.99)),
             column(lines.iter().map(|l| {
                 let received = l.facts.observed.as_ref().and_then(|o| o.received.as_ref());
                 received.map(ToString::to_string)

@@ -10,9 +10,10 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use datafusion::common::Result;
+use synoptic_freshness::{Receipt, ScanReceipt};
 
 use crate::engine::Engine;
-use crate::query::{QueryRecord, Receipt, ScanReceipt};
+use crate::query::QueryRecord;
 
 use super::rows::{Rows, Wanted};
 use super::system::{column, text};

@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
 use datafusion::common::{DataFusionError, Result, TableReference};
 use synoptic_catalog::SourceEntry;
-use synoptic_types::TableName;
+use synoptic_source::TableDef;
+use synoptic_types::{CopyKind, ErrorCode, TableName, TableVersion};
 
 use crate::error::Error;
 use crate::sql::version;
@@ -35,7 +36,7 @@ impl SchemaProvider for SourceSchema {
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
         let whole = name;
         let (name, asked) = match version(name) {
-            Some((name, moment)) => (name, Some(moment)),
+            Some((name, version)) => (name, Some(version)),
             None => (name, None),
         };
         let table = TableName::new(Arc::clone(&self.schema), name);
@@ -43,15 +44,24 @@ impl SchemaProvider for SourceSchema {
             Some(described) => {
                 let scope = self.scope.clone();
                 let read_at = asked.or_else(|| match &scope {
-                    ScopeOf::Statement(scope) => scope.read_at,
+                    ScopeOf::Statement(scope) => scope.read_at.map(TableVersion::At),
                     ScopeOf::Session(_) => None,
                 });
-                let source = SourceTable::new(Arc::clone(&self.entry), described, scope).await;
-                let Some(moment) = read_at else { return Ok(Some(Arc::new(source))) };
+                let present =
+                    |described| SourceTable::new(Arc::clone(&self.entry), described, scope.clone());
+                let Some(version) = read_at else {
+                    return Ok(Some(Arc::new(present(described).await)));
+                };
+                let columns = self.entry.system_time(&table);
+                if columns.is_none()
+                    && let Some(earlier) = self.earlier(&described, version).await?
+                {
+                    return Ok(Some(Arc::new(present(earlier).await)));
+                }
                 let catalog = self.entry.source().name().as_str();
                 let reference = TableReference::full(catalog, &*self.schema, name);
-                let columns = self.entry.system_time(&table);
-                Ok(Some(Arc::new(AsOfTable::new(source, reference, columns, moment)?)))
+                let source = present(described).await;
+                Ok(Some(Arc::new(AsOfTable::new(source, reference, columns, version)?)))
             }
             None => match &self.otherwise {
                 Some(schema) => schema.table(whole).await,
@@ -62,6 +72,35 @@ impl SchemaProvider for SourceSchema {
 
     fn table_exist(&self, name: &str) -> bool {
         self.listed.iter().any(|listed| listed == name)
+    }
+}
+
+impl SourceSchema {
+    /// A state that the table keeps itself; `None` when it keeps none.
+    async fn earlier(
+        &self,
+        table: &Arc<TableDef>,
+        version: TableVersion,
+    ) -> Result<Option<Arc<TableDef>>, Error> {
+        let source = self.entry.source();
+        let place = |e: synoptic_source::SourceError| {
+            Error::from(e.in_source(source.name()).in_table(table.name()))
+        };
+        let earlier = source.table_as_of(table, version).await.map_err(place)?;
+        // What a replica held at a moment is not what its source held.
+        if earlier.is_some() && self.entry.kind() != CopyKind::Authoritative {
+            return Err(Error::new(
+                ErrorCode::Unsupported,
+                format!(
+                    "source '{}', table {}: the earlier states of the copy '{}' are not those of \
+                     its source; read them without WITH (copy = …)",
+                    source.name(),
+                    table.name(),
+                    self.entry.copy()
+                ),
+            ));
+        }
+        Ok(earlier)
     }
 }
 

@@ -163,7 +163,7 @@ impl Rows for Queries {
         let count = |values: Vec<u64>| Arc::new(UInt64Array::from(values)) as ArrayRef;
         let started = queries.iter().map(|q| q.started_at.timestamp_micros());
         let elapsed = queries.iter().map(|q| q.elapsed.as_secs_f64() * 1e3);
-        let scans = |of: fn(&crate::query::ScanReceipt) -> u64| {
+        let scans = |of: fn(&synoptic_freshness::ScanReceipt) -> u64| {
             queries.iter().map(|q| q.receipt.scans.iter().map(of).sum()).collect()
         };
         let columns: Vec<ArrayRef> = vec![

@@ -204,7 +204,7 @@ impl TableProvider for SourceTable {
         let question = of_scan(&fragment);
         let prepared = source.prepare(fragment, &snapshot, &options).await.map_err(place)?;
         let tables = vec![self.table.name().clone()];
-        let record = scope.record(source.name().clone(), tables, prepared.remote_text());
+        let record = scope.record(source.name().clone(), tables, prepared.as_ref());
         let kept = self.kept.lock().clone();
         let entry = Arc::clone(&self.entry);
         Ok(Arc::new(RemoteScanExec::new(entry, prepared, scope, record, kept, question)))

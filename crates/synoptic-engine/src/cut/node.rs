@@ -83,7 +83,7 @@ impl CutNode {
         let mut tables: Vec<_> =
             self.relation.tables().into_iter().map(|table| table.name().clone()).collect();
         tables.dedup();
-        let record = self.scope.record(source.name().clone(), tables, prepared.remote_text());
+        let record = self.scope.record(source.name().clone(), tables, prepared.as_ref());
         let (entry, scope) = (Arc::clone(&self.entry), Arc::clone(&self.scope));
         let kept = self.kept.lock().clone();
         let scan = RemoteScanExec::new(entry, prepared, scope, record, kept, self.question);

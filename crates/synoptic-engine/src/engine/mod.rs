@@ -20,7 +20,7 @@ use datafusion::optimizer::{Analyzer, Optimizer};
 use datafusion::prelude::SessionConfig;
 use futures::future::join_all;
 use synoptic_catalog::{Host, SourceEntry};
-use synoptic_freshness::{Policy, TokenKey};
+use synoptic_freshness::{Policy, Receipt, TokenKey};
 use synoptic_source::{ErrorKind, SourceCheck, SourceError};
 use synoptic_types::{ByteSize, Clock, ErrorCode, Moment, QueryId, QueryOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -30,7 +30,7 @@ use crate::catalog::{INFORMATION_SCHEMA, SYNOPTIC, SYSTEM_TABLES};
 use crate::cut::{CutPolicy, Planner};
 use crate::error::{Error, Result};
 use crate::metadata::TableEntry;
-use crate::query::{CancelOutcome, QueryInfo, Receipt};
+use crate::query::{CancelOutcome, QueryInfo};
 use crate::session::{
     CheckedConstants, FloatConditions, FloatOperators, JoinTypes, PlanCache, PlanCacheStats,
     Session, checked_sum, ordered_extremes,
@@ -38,7 +38,7 @@ use crate::session::{
 
 use crate::write::Outcomes;
 
-pub use counters::{CopyCount, Counters};
+pub use counters::{Counters, Counts, Waits};
 use memory::SharingPool;
 pub(crate) use registry::Registry;
 pub use time::WallClock;

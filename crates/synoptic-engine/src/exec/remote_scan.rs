@@ -29,6 +29,7 @@ use datafusion::physical_plan::{
 };
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use synoptic_catalog::SourceEntry;
+use synoptic_freshness::Lag;
 use synoptic_source::{BatchStream, PreparedScan, ScanContext, Snapshot, SourceError};
 use synoptic_types::Reason;
 
@@ -367,9 +368,13 @@ impl DisplayAs for RemoteScanExec {
         }
         let choice = self.scope.chosen().and_then(|chosen| chosen.choice(source));
         if let Some(choice) = choice.filter(|choice| !choice.refused.is_empty()) {
-            let refused = choice.refused.iter().map(|r| format!("{}: {}", r.copy, r.reason));
+            write!(f, ", proof={}", choice.method.as_str())?;
+            if choice.lag != Lag::default() {
+                write!(f, ", lag=[{}]", choice.lag)?;
+            }
+            let refused = choice.refused.iter().map(|r| format!("{}: {r}", r.copy));
             let refused: Vec<_> = refused.collect();
-            write!(f, ", proof={}, refused=[{}]", choice.method.as_str(), refused.join("; "))?;
+            write!(f, ", refused=[{}]", refused.join("; "))?;
         }
         if !self.kept.is_empty() {
             let kept: Vec<_> =

@@ -55,25 +55,22 @@ pub(crate) async fn choose_copies(
                 try_join_all(actions.iter().map(|action| carry_out(wanted, action))).await?;
             }
             Decision::Refuse(refusal) => {
-                engine.counters().refused();
+                engine.counters().refused(&refusal, engine.now().since(began));
                 return Err(Error::new(refusal.code, refusal.to_string()));
             }
             Decision::Read(plan) => {
                 let lacking = lacking(wanted, &plan.choices).await;
                 if lacking.is_empty() {
+                    let waited = engine.now().since(began);
                     let sources = plan.choices.iter().filter_map(|choice| {
                         let copies = Arc::clone(&wanted.sources.get(&choice.source)?.copies);
                         let entry = Arc::clone(copies.entry(&choice.copy)?);
-                        engine.counters().chosen(choice);
+                        engine.counters().chosen(choice, waited);
                         Some((choice.source.clone(), ChosenSource { copies, entry }))
                     });
                     let sources = sources.collect();
                     let by_source = plan.choices.into_iter().map(|c| (c.source.clone(), c));
-                    let choices = Choices {
-                        by_source: by_source.collect(),
-                        waited: engine.now().since(began),
-                        attempts,
-                    };
+                    let choices = Choices { by_source: by_source.collect(), waited, attempts };
                     return Ok(Chosen { began, demand, sources, choices: Arc::new(choices) });
                 }
                 for (source, copy, why) in lacking {

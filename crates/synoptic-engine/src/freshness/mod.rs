@@ -31,7 +31,7 @@ use synoptic_types::{Moment, SourceName};
 
 pub(crate) use choose::{ask_again, choose_copies};
 pub(crate) use open::{Opening, Reading, open};
-pub use receipt::{CopyColumns, StatementColumns};
+pub(crate) use receipt::{of_version, statement_columns};
 pub(crate) use wanted::Wanted;
 
 /// How often a statement is planned before a copy that does not answer is its error.

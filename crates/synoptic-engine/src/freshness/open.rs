@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use futures::future::join_all;
 use synoptic_freshness::{
-    Choice, CopyReason, Guard, Opened, ReadStart, Settled, opened, recheck, settle,
+    Choice, CopyReason, Guard, Opened, ReadStart, Settled, Shown, opened, recheck, settle,
 };
 use synoptic_source::{Pinned, Snapshot, SourceError};
 use synoptic_types::{CopyKind, ErrorCode, Moment, SourceName};
@@ -34,12 +33,7 @@ pub(crate) enum Opening {
 pub(crate) struct Reading {
     pub(super) opened: Vec<Opened>,
     pub(super) settled: Settled,
-    /// One look at both clocks, to show moments as wall time.
-    pub(super) at: (Moment, DateTime<Utc>),
-    /// How far the wall clock can be from true time, when that has a bound.
-    pub(super) clock_error: Option<Duration>,
-    /// From the start of pinning to the last snapshot.
-    pub(super) took: Duration,
+    pub(super) shown: Shown,
     /// Whether every source says that its tables are exactly as they were described.
     confirmed: bool,
 }
@@ -119,16 +113,20 @@ pub(crate) async fn open(
                 )));
             }
             Guard::Refuse(refusal) => {
+                engine.counters().refused(&refusal, engine.now().since(started));
                 return Err(Error::new(refusal.code, refusal.to_string()));
             }
         }
     }
-    let settled = settle(&all, &demand).map_err(|r| Error::new(r.code, r.to_string()))?;
+    let settled = settle(&all, &demand).map_err(|refusal| {
+        engine.counters().refused(&refusal, engine.now().since(started));
+        Error::new(refusal.code, refusal.to_string())
+    })?;
     let now = engine.now();
     let at = (now, engine.clock().now());
     let clock_error = engine.wall_time().ok().map(|reading| reading.error());
-    let took = now.since(started);
-    Ok(Opening::Open(Reading { opened: all, settled, at, clock_error, took, confirmed }))
+    let shown = Shown { at, clock_error, took: now.since(started) };
+    Ok(Opening::Open(Reading { opened: all, settled, shown, confirmed }))
 }
 
 async fn pin<C>(

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use datafusion::common::TableReference;
 use synoptic_catalog::{Snapshot, SourceCopies};
 use synoptic_freshness::SourceDemand;
-use synoptic_types::{CopyName, ErrorCode, QueryOptions, SourceName, TableName};
+use synoptic_types::{CopyName, ErrorCode, QueryOptions, SourceName, TableName, TableVersion};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -53,10 +53,10 @@ impl Wanted {
     ) -> Result<Self> {
         let mut wanted = Self { sources: BTreeMap::new() };
         for table in tables {
-            let (plain, moment) = plain(table);
+            let (plain, version) = plain(table);
             let Some(meant) = meant(&plain, sources, catalog, schema).await else {
-                if moment.is_some() {
-                    return Err(not_of_a_source("FOR SYSTEM_TIME AS OF", &plain));
+                if version.is_some() {
+                    return Err(not_of_a_source("FOR SYSTEM_TIME or VERSION AS OF", &plain));
                 }
                 continue;
             };
@@ -71,10 +71,18 @@ impl Wanted {
                     .map(|hint| demand(hint, options, meant.copies))
                     .collect::<Result<_>>()?,
             };
-            if let Some(moment) = moment.or(options.read_at()?) {
+            let version = version.or(options.read_at()?.map(TableVersion::At));
+            if let Some(moment) = version.and_then(TableVersion::moment) {
                 let complete = complete_since(engine, moment)?;
                 for demand in &mut demands {
                     demand.max_staleness = demand.max_staleness.min(complete);
+                }
+            }
+            // States that a table keeps itself are the authoritative copy's own.
+            let entry = meant.copies.authoritative();
+            if version.is_some() && entry.system_time(&meant.table).is_none() {
+                for demand in &mut demands {
+                    demand.pinned.get_or_insert_with(CopyName::primary);
                 }
             }
             let source = wanted.sources.entry(name).or_insert_with(|| WantedSource {
@@ -108,9 +116,9 @@ fn not_of_a_source(what: &str, table: &TableReference) -> Error {
     )
 }
 
-/// A name without the moment that it may carry, and the moment.
-fn plain(table: &TableReference) -> (TableReference, Option<DateTime<Utc>>) {
-    let Some((name, moment)) = version(table.table()) else { return (table.clone(), None) };
+/// A name without the version that it may carry, and the version.
+fn plain(table: &TableReference) -> (TableReference, Option<TableVersion>) {
+    let Some((name, asked)) = version(table.table()) else { return (table.clone(), None) };
     let plain = match table {
         TableReference::Bare { .. } => TableReference::bare(name),
         TableReference::Partial { schema, .. } => TableReference::partial(Arc::clone(schema), name),
@@ -118,7 +126,7 @@ fn plain(table: &TableReference) -> (TableReference, Option<DateTime<Utc>>) {
             TableReference::full(Arc::clone(catalog), Arc::clone(schema), name)
         }
     };
-    (plain, Some(moment))
+    (plain, Some(asked))
 }
 
 /// How stale a copy may be that holds all that was there at `moment`, by our own clock; nothing is

@@ -14,12 +14,11 @@ use datafusion::common::ScalarValue;
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::explain::ExplainExec;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
-use serde::Serialize;
+use synoptic_freshness::Receipt;
 use synoptic_types::{Deadline, QueryId};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::freshness::{CopyColumns, StatementColumns};
 use crate::scope::Scope;
 use crate::session::{Planned, Replanning, Session, within};
 use crate::write::{Target, Writing, count_schema};
@@ -268,39 +267,6 @@ impl Drop for PlannedQuery {
             self.engine.queries_registry().end(&self.record);
         }
     }
-}
-
-/// What an answer says of where it came from. Serializes to the JSON of the contract, section 6.
-#[derive(Debug, Clone, Serialize)]
-pub struct Receipt {
-    /// The statement.
-    pub query_id: String,
-    /// What holds for the statement as a whole.
-    #[serde(flatten)]
-    pub statement: StatementColumns,
-    /// One object per scan.
-    pub scans: Vec<ScanReceipt>,
-}
-
-/// One scan of one table.
-#[derive(Debug, Clone, Serialize)]
-pub struct ScanReceipt {
-    /// Its number in the statement, from 0.
-    pub scan: usize,
-    /// The source.
-    pub source: String,
-    /// Schema and table at the source.
-    pub table: String,
-    /// The copy that was read, and how fresh it was.
-    #[serde(flatten)]
-    pub copy: CopyColumns,
-    /// Rows that left the source.
-    pub rows: u64,
-    /// Bytes that left the source.
-    pub bytes: u64,
-    /// The text sent to the source, with the keys that joins added while the statement ran; a
-    /// text of thousands of keys is cut in the middle.
-    pub remote_text: String,
 }
 
 /// Where a query stands.

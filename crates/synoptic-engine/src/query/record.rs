@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
+use synoptic_freshness::Receipt;
 use synoptic_types::{Clock, ErrorCode, QueryId};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
@@ -13,7 +14,7 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::scope::{ScanRecords, Scope};
 
-use super::{QueryInfo, QueryState, Receipt};
+use super::{QueryInfo, QueryState};
 
 /// Longest statement text that is kept for `system.queries`, in characters.
 const KEPT_SQL: usize = 10_000;

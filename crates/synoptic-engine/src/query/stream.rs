@@ -10,6 +10,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{Stream, StreamExt};
+use synoptic_freshness::Receipt;
 use synoptic_source::CommitGate;
 use synoptic_types::{Deadline, ErrorCode, QueryId};
 use tokio::sync::OwnedSemaphorePermit;
@@ -20,7 +21,6 @@ use crate::engine::Engine;
 use crate::error::{Error, Result, timed_out};
 use crate::scope::Scope;
 
-use super::Receipt;
 use super::record::QueryRecord;
 
 /// The answer, batch by batch. Dropping it cancels the work here and at the sources.

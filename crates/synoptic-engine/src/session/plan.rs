@@ -292,7 +292,7 @@ impl Session {
         if version(write.target.table()).is_some() {
             return Err(Error::new(
                 ErrorCode::Unsupported,
-                "INSERT into a table FOR SYSTEM_TIME AS OF: what was cannot be changed",
+                "INSERT into a table FOR SYSTEM_TIME or VERSION AS OF: what was cannot be changed",
             ));
         }
         // Only what is read can be of the past.

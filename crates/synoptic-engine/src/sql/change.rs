@@ -61,7 +61,7 @@ pub(super) fn take(statement: &Statement, explain: bool) -> Result<Option<Change
     let last = name.0.last().and_then(|part| part.as_ident());
     when(
         last.is_some_and(|name| version(&name.value).is_some()),
-        "UPDATE or DELETE of a table FOR SYSTEM_TIME AS OF",
+        "UPDATE or DELETE of a table FOR SYSTEM_TIME or VERSION AS OF",
     )?;
     let query = query(table.clone(), selection.cloned(), values)?;
     when(!query.hints.is_empty(), "WITH (…) on the table of UPDATE or DELETE")?;

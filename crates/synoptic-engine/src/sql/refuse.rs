@@ -163,7 +163,10 @@ impl Visitor for Refuse {
                 when(settings, "SETTINGS of a table function")?;
                 // They were taken out of the tables of a query before.
                 when(!with_hints.is_empty(), "a table hint WITH (…) here")?;
-                when(version.is_some(), "FOR SYSTEM_TIME or another table version")?;
+                when(
+                    version.is_some(),
+                    "a version of a table that is not spelled FOR SYSTEM_TIME AS OF or FOR VERSION AS OF",
+                )?;
                 when(*with_ordinality, "WITH ORDINALITY")?;
                 when(!partitions.is_empty(), "PARTITION (…) of a table")?;
                 when(json_path.is_some(), "a JSON path after a table")?;

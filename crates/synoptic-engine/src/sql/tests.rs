@@ -1,4 +1,4 @@
-use synoptic_types::ErrorCode;
+use synoptic_types::{ErrorCode, TableVersion};
 
 use super::*;
 
@@ -165,11 +165,19 @@ fn a_moment_goes_into_the_name_of_its_table() {
             "SELECT 'FOR SYSTEM_TIME', system_time FROM t",
             "SELECT 'FOR SYSTEM_TIME', system_time FROM t",
         ),
+        (
+            "SELECT version() FROM s.t FOR VERSION AS OF 3 JOIN t for version as of 0 AS o",
+            "SELECT version() FROM s.\"t FOR VERSION AS OF 3\" AS \"t\" JOIN \
+             \"t FOR VERSION AS OF 0\" AS o",
+        ),
     ] {
         assert_eq!(versions::in_names(sql).as_deref().ok(), Some(expected));
     }
-    let (table, moment) = version("t FOR SYSTEM_TIME AS OF 2026-01-02T02:04:05Z").expect("one");
-    assert_eq!((table, moment.timestamp()), ("t", 1_767_319_445));
+    let (table, state) = version("t FOR SYSTEM_TIME AS OF 2026-01-02T02:04:05Z").expect("one");
+    let moment = state.moment().map(|moment| moment.timestamp());
+    assert_eq!((table, moment), ("t", Some(1_767_319_445)));
+    let third = version("t FOR VERSION AS OF 3").expect("one");
+    assert_eq!(third, ("t", TableVersion::Number(3)));
     assert_eq!(version("t"), None);
 }
 

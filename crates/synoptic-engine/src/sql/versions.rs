@@ -1,13 +1,14 @@
-//! `FROM t FOR SYSTEM_TIME AS OF TIMESTAMP '2026-11-23T16:00:00Z'`: a table as it was.
+//! `FROM t FOR SYSTEM_TIME AS OF TIMESTAMP '2026-11-23T16:00:00Z'` and `FROM t FOR VERSION AS OF 3`:
+//! a table as it was.
 //!
-//! The planner knows tables by their names, so the moment becomes a part of the name; what it means
-//! is found where the name is looked up.
+//! The planner knows tables by their names, so the moment or number becomes a part of the name; what
+//! it means is found where the name is looked up.
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, SecondsFormat, Utc};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
-use synoptic_types::ErrorCode;
+use synoptic_types::{ErrorCode, TableVersion};
 
 use crate::error::{Error, Result};
 
@@ -15,20 +16,28 @@ use super::hints::{end_of_alias, end_of_hint};
 use super::placeholders::LineOffsets;
 
 /// Between a table's name and the moment.
-const MARK: &str = " FOR SYSTEM_TIME AS OF ";
+const MOMENT: &str = " FOR SYSTEM_TIME AS OF ";
+/// Between a table's name and the number.
+const NUMBER: &str = " FOR VERSION AS OF ";
 
-/// The table and the moment that a name means; `None` for a table as it is.
-pub(crate) fn version(name: &str) -> Option<(&str, DateTime<Utc>)> {
-    let (table, moment) = name.rsplit_once(MARK)?;
-    Some((table, DateTime::parse_from_rfc3339(moment).ok()?.to_utc()))
+/// The table and the earlier state that a name means; `None` for a table as it is.
+pub(crate) fn version(name: &str) -> Option<(&str, TableVersion)> {
+    let moment = |text: &str| Some(DateTime::parse_from_rfc3339(text).ok()?.to_utc());
+    let at = name.rsplit_once(MOMENT).and_then(|(table, text)| Some((table, moment(text)?)));
+    if let Some((table, moment)) = at {
+        return Some((table, TableVersion::At(moment)));
+    }
+    let (table, number) = name.rsplit_once(NUMBER)?;
+    Some((table, TableVersion::Number(number.parse().ok()?)))
 }
 
-/// Puts every moment into the name before it, which stays the alias when there is no other.
+/// Puts every moment and number into the name before it, which stays the alias when there is no other.
 ///
 /// # Errors
-/// When what follows `FOR SYSTEM_TIME` is not `AS OF` and a time, or what precedes it is no name.
+/// When what follows `FOR SYSTEM_TIME` is not `AS OF` and a time, or `FOR VERSION` not `AS OF` and a
+/// number, or what precedes it is no name.
 pub(super) fn in_names(sql: &str) -> Result<String> {
-    if !super::hints::contains_word(sql, "system_time") {
+    if !["system_time", "version"].iter().any(|word| super::hints::contains_word(sql, word)) {
         return Ok(sql.to_owned());
     }
     let tokens = Tokenizer::new(&GenericDialect, sql)
@@ -40,17 +49,21 @@ pub(super) fn in_names(sql: &str) -> Result<String> {
     let start = |n: usize| solid.get(n).map_or(sql.len(), |t| offsets.byte_of(sql, t.span.start));
     let (mut named, mut copied) = (String::with_capacity(sql.len() + 32), 0);
     for n in 0..solid.len() {
-        if !begins(&solid, n) {
+        let (state, after) = if begins(&solid, n, "SYSTEM_TIME") {
+            let (moment, after) = moment(&solid, n + 2)?;
+            (format!("{MOMENT}{}", moment.to_rfc3339_opts(SecondsFormat::AutoSi, true)), after)
+        } else if begins(&solid, n, "VERSION") {
+            let (number, after) = number(&solid, n + 2)?;
+            (format!("{NUMBER}{number}"), after)
+        } else {
             continue;
-        }
-        let (moment, after) = moment(&solid, n + 2)?;
+        };
         let table = n.checked_sub(1).and_then(|at| Some((at, table(solid.get(at)?)?)));
         let Some((at, table)) = table else {
-            return Err(refused("FOR SYSTEM_TIME stands behind the name of a table"));
+            return Err(refused("FOR SYSTEM_TIME or VERSION stands behind the name of a table"));
         };
         named.push_str(&sql[copied..start(at)]);
-        let moment = moment.to_rfc3339_opts(SecondsFormat::AutoSi, true);
-        named.push_str(&quoted(&format!("{table}{MARK}{moment}")));
+        named.push_str(&quoted(&format!("{table}{state}")));
         let after_hint = end_of_hint(&solid, after).unwrap_or(after);
         if end_of_alias(&solid, after_hint) == after_hint {
             named.push_str(" AS ");
@@ -63,13 +76,13 @@ pub(super) fn in_names(sql: &str) -> Result<String> {
     Ok(named)
 }
 
-fn begins(tokens: &[&TokenWithSpan], at: usize) -> bool {
+fn begins(tokens: &[&TokenWithSpan], at: usize, what: &str) -> bool {
     let is = |n: usize, text: &str| {
         matches!(tokens.get(n).map(|t| &t.token),
             Some(Token::Word(word))
                 if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(text))
     };
-    is(at, "FOR") && is(at + 1, "SYSTEM_TIME")
+    is(at, "FOR") && is(at + 1, what)
 }
 
 /// The name that a token is, as the planner reads it.
@@ -102,6 +115,26 @@ fn moment(tokens: &[&TokenWithSpan], at: usize) -> Result<(DateTime<Utc>, usize)
     let moment = time(text)
         .ok_or_else(|| refused(&format!("FOR SYSTEM_TIME AS OF: '{text}' is no time; {usage}")))?;
     Ok((moment, literal + 1))
+}
+
+/// `AS OF number`, and where it ends.
+fn number(tokens: &[&TokenWithSpan], at: usize) -> Result<(u64, usize)> {
+    let keyword = |n: usize| match tokens.get(n).map(|t| &t.token) {
+        Some(Token::Word(word)) => Some(word.keyword),
+        _ => None,
+    };
+    let wrong = || {
+        refused(
+            "FOR VERSION takes a number and nothing that is computed: write FOR VERSION AS OF 3",
+        )
+    };
+    if (keyword(at), keyword(at + 1)) != (Some(Keyword::AS), Some(Keyword::OF)) {
+        return Err(wrong());
+    }
+    let Some(Token::Number(text, _)) = tokens.get(at + 2).map(|t| &t.token) else {
+        return Err(wrong());
+    };
+    Ok((text.parse().map_err(|_| wrong())?, at + 3))
 }
 
 /// A time in UTC when it does not say its offset.

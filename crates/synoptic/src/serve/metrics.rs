@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use synoptic_engine::{CopyCount, Engine, QueryState};
+use synoptic_engine::{Counts, Engine, QueryState, Waits};
 use synoptic_freshness::Health;
 
 const STATES: [QueryState; 5] = [
@@ -81,6 +81,7 @@ pub(super) fn render(engine: &Arc<Engine>) -> String {
         plans.misses,
     );
     page.gauge("synoptic_sources", "Sources.", engine.host().snapshot().sources().count());
+    decisions(&mut page, &engine.counters().counts());
     copies(&mut page, engine);
     if let Some(bytes) = resident_bytes() {
         page.gauge("process_resident_memory_bytes", "Resident memory of the process.", bytes);
@@ -88,22 +89,50 @@ pub(super) fn render(engine: &Arc<Engine>) -> String {
     page.0
 }
 
-/// What is known of copies and what was decided of them.
-fn copies(page: &mut Page, engine: &Arc<Engine>) {
-    let counters = engine.counters();
+/// What was decided of copies.
+fn decisions(page: &mut Page, counts: &Counts) {
+    let named = |source, copy, name, value| {
+        format!("source=\"{source}\",copy=\"{copy}\",{name}=\"{value}\"")
+    };
     page.counters(
         "synoptic_copy_chosen_total",
         "Statements that read a copy, by how it was proved.",
     );
-    for CopyCount { source, copy, method, count } in counters.choices() {
-        let labels = format!("source=\"{source}\",copy=\"{copy}\",method=\"{method}\"");
-        page.sample("synoptic_copy_chosen_total", &labels, count);
+    for ((source, copy, method), count) in &counts.chosen {
+        page.sample("synoptic_copy_chosen_total", &named(source, copy, "method", method), count);
     }
-    page.counter(
-        "synoptic_freshness_refused_total",
-        "Statements that no copy could prove.",
-        counters.refusals(),
+    page.counters(
+        "synoptic_copy_passed_over_total",
+        "Statements that did not read a copy, by the reason.",
     );
+    for ((source, copy, reason), count) in &counts.passed_over {
+        let labels = named(source, copy, "reason", reason);
+        page.sample("synoptic_copy_passed_over_total", &labels, count);
+    }
+    page.counters(
+        "synoptic_freshness_refused_total",
+        "Statements that were refused because no copy of a source would do, by the error's code.",
+    );
+    for ((source, code), count) in &counts.refused {
+        let labels = format!("source=\"{source}\",code=\"{code}\"");
+        page.sample("synoptic_freshness_refused_total", &labels, count);
+    }
+    let name = "synoptic_freshness_wait_seconds";
+    page.typed(name, "How long choosing copies took: fences, questions, waiting.", "histogram");
+    for (source, waits) in &counts.waits {
+        for (bound, count) in Waits::BOUNDS.iter().zip(waits.at_most) {
+            let labels = format!("source=\"{source}\",le=\"{bound}\"");
+            page.sample(&format!("{name}_bucket"), &labels, count);
+        }
+        let labels = format!("source=\"{source}\"");
+        page.sample(&format!("{name}_bucket"), &format!("{labels},le=\"+Inf\""), waits.count);
+        page.sample(&format!("{name}_sum"), &labels, waits.sum.as_secs_f64());
+        page.sample(&format!("{name}_count"), &labels, waits.count);
+    }
+}
+
+/// What is known of copies.
+fn copies(page: &mut Page, engine: &Arc<Engine>) {
     let snapshot = engine.host().snapshot();
     page.counters("synoptic_fences_total", "Probes of a head that statements asked for.");
     for source in snapshot.all_copies() {
@@ -130,6 +159,17 @@ fn copies(page: &mut Page, engine: &Arc<Engine>) {
             page.sample("synoptic_copy_up", &labels(source, &copy.name), up);
         }
     }
+    let name = "synoptic_copy_lag_seconds";
+    page.typed(name, "Lags of a copy that were measured lately, up to twice too long.", "summary");
+    for (source, facts, _) in &known {
+        for copy in facts.copies.iter().filter(|copy| !copy.lag.is_empty()) {
+            for share in [0.5, 0.9, 0.99] {
+                let lag = copy.lag.quantile(share).unwrap_or_default().as_secs_f64();
+                let labels = format!("{},quantile=\"{share}\"", labels(source, &copy.name));
+                page.sample(name, &labels, lag);
+            }
+        }
+    }
     page.family("synoptic_copy_staleness_seconds", "The most a copy can lag, as far as is proved.");
     for (source, facts, now) in &known {
         for copy in &facts.copies {
@@ -149,12 +189,16 @@ fn copies(page: &mut Page, engine: &Arc<Engine>) {
 struct Page(String);
 
 impl Page {
+    fn typed(&mut self, name: &str, help: &str, kind: &str) {
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
     fn family(&mut self, name: &str, help: &str) {
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} gauge");
+        self.typed(name, help, "gauge");
     }
 
     fn counters(&mut self, name: &str, help: &str) {
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} counter");
+        self.typed(name, help, "counter");
     }
 
     fn counter(&mut self, name: &str, help: &str, value: u64) {
