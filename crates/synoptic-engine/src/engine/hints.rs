@@ -16,7 +16,7 @@ const ALIKE: f64 = 0.8;
 
 /// Adds the nearest table to an error about one that does not exist.
 pub(crate) async fn nearest_table(engine: &Arc<Engine>, error: Error) -> Error {
-    let Some(asked) = quoted(error.message()) else { return error };
+    let Some(asked) = missing(error.message()) else { return error };
     let parts: Vec<_> = asked.split('.').collect();
     let snapshot = engine.host().snapshot();
     // `synoptic.source.table` is how the planner spells what was written as `source.table`.
@@ -46,7 +46,8 @@ fn nearest(tables: &[TableEntry], source: Option<&str>, asked: &str) -> Option<S
     (alike >= ALIKE).then(|| format!("{}.{}.{}", table.catalog, table.schema, table.name))
 }
 
-fn quoted(message: &str) -> Option<&str> {
-    let (_, rest) = message.split_once('\'')?;
-    rest.split_once('\'').map(|(name, _)| name)
+/// The name in `table 'NAME' not found`. What a source says of a table it knew has no better name.
+fn missing(message: &str) -> Option<&str> {
+    let (name, _) = message.strip_prefix("table '")?.split_once('\'')?;
+    Some(name)
 }
