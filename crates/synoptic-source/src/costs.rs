@@ -10,6 +10,9 @@ pub struct OperatorCosts {
     pub row: f64,
     /// One byte of it.
     pub byte: f64,
+    /// What a row and a byte of a table itself cost, as a ratio to those of a question over it: a
+    /// table is read over several connections.
+    pub scan: f64,
     /// Looking whether one value fits its column before an operator may run at the source.
     pub check: f64,
     /// A row into a group, as a ratio to a server's hash table.
@@ -28,10 +31,16 @@ impl OperatorCosts {
         fragment: 500.0,
         row: 0.3,
         byte: 0.006,
+        scan: 0.75,
         check: 0.0,
         grouping: 1.0,
         aggregate: 1.0,
         join: 1.0,
         other: 1.0,
     };
+
+    /// The costs of reading a table itself.
+    pub fn of_scan(self) -> Self {
+        Self { row: self.row * self.scan, byte: self.byte * self.scan, ..self }
+    }
 }

@@ -1,18 +1,21 @@
 //! What may be done with a filter before a file is opened.
 
 use arrow::datatypes::Schema;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, Result as DfResult, ScalarValue};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, DataFusionError, Result as DfResult, ScalarValue};
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Between, BinaryExpr, Expr, Operator, Volatility};
-use datafusion::physical_expr::expressions::Column as PhysicalColumn;
+use datafusion::physical_expr::expressions::{
+    Column as PhysicalColumn, DynamicFilterPhysicalExpr, InListExpr,
+};
 use datafusion::physical_expr::{PhysicalExpr, conjunction, create_physical_expr};
 use std::sync::Arc;
 use synoptic_source::Pushdown;
 use synoptic_types::Reason;
 
 use super::format::Format;
+use super::members::Members;
 use super::nan::has_float;
 use super::source::FilesTable;
 
@@ -66,29 +69,47 @@ pub fn physical(
     Ok((!exprs.is_empty()).then(|| conjunction(exprs)))
 }
 
-/// A dynamic filter over the columns `projection` of the table, made one over all its columns.
-/// `None` when Parquet statistics cannot decide it.
+/// A dynamic filter over the columns `projection` of the table, made one over all its columns, as
+/// far as it has got when it holds a long list: that comes when it is complete. `None` when it
+/// cannot be decided inside Parquet.
 pub fn dynamic(
     filter: &Arc<dyn PhysicalExpr>,
     projection: &[usize],
     schema: &Schema,
 ) -> Option<Arc<dyn PhysicalExpr>> {
-    use datafusion::common::tree_node::Transformed;
+    let has_list = |current: &Arc<dyn PhysicalExpr>| {
+        current.exists(|expr| Ok(expr.downcast_ref::<InListExpr>().is_some())).unwrap_or(false)
+    };
+    let current = filter.downcast_ref::<DynamicFilterPhysicalExpr>();
+    let current = current.and_then(|dynamic| dynamic.current().ok()).filter(has_list);
     let mut usable = true;
-    let moved = Arc::clone(filter).transform_down(|expr| {
+    let moved = moved(current.unwrap_or_else(|| Arc::clone(filter)), &mut |column| {
+        let index = projection.get(column.index()).copied()?;
+        let field = schema.fields().get(index)?;
+        usable &= !has_float(field.data_type());
+        Some(PhysicalColumn::new(field.name(), index))
+    });
+    moved.ok().filter(|_| usable)
+}
+
+/// `expr` over other columns. Long lists in it become one expression each.
+fn moved(
+    expr: Arc<dyn PhysicalExpr>,
+    target: &mut dyn FnMut(&PhysicalColumn) -> Option<PhysicalColumn>,
+) -> DfResult<Arc<dyn PhysicalExpr>> {
+    let moved = expr.transform_down(|expr| {
+        if let Some(members) = Members::of(&expr, |inner| moved(Arc::clone(inner), target))? {
+            return Ok(Transformed::new(Arc::new(members), true, TreeNodeRecursion::Jump));
+        }
         let Some(column) = expr.downcast_ref::<PhysicalColumn>() else {
             return Ok(Transformed::no(expr));
         };
-        let target = projection.get(column.index()).copied();
-        let Some((index, field)) = target.and_then(|i| Some((i, schema.fields().get(i)?))) else {
-            usable = false;
-            return Ok(Transformed::no(expr));
+        let Some(target) = target(column) else {
+            return Err(DataFusionError::Internal(format!("{column} is not read")));
         };
-        usable &= !has_float(field.data_type());
-        let moved = Arc::new(PhysicalColumn::new(field.name(), index)) as Arc<dyn PhysicalExpr>;
-        Ok(Transformed::new(moved, true, TreeNodeRecursion::Jump))
+        Ok(Transformed::new(Arc::new(target), true, TreeNodeRecursion::Jump))
     });
-    moved.ok().filter(|_| usable).map(|moved| moved.data)
+    moved.map(|moved| moved.data)
 }
 
 fn not_deterministic(filter: &Expr) -> Option<Reason> {

@@ -15,6 +15,7 @@ mod filters;
 mod format;
 mod layout;
 mod location;
+mod members;
 mod nan;
 mod options;
 mod partitions;

@@ -11,7 +11,7 @@ use datafusion::common::{ColumnStatistics, ScalarValue, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, FileGroupPartitioner};
 use datafusion::logical_expr::Expr;
-use datafusion::physical_expr::{PhysicalExpr, conjunction};
+use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use futures::{StreamExt, TryStreamExt};
 use synoptic_source::{
@@ -158,20 +158,6 @@ impl FilesScan {
             shared,
         })
     }
-
-    /// What the fragment's filters and those that joins made while running say together.
-    fn predicate(&self, context: &ScanContext) -> Option<Arc<dyn PhysicalExpr>> {
-        let table = &self.shared.table;
-        let mut all: Vec<_> = self.predicate.iter().cloned().collect();
-        // Below a limit a filter would change which rows there are.
-        if table.format == Format::Parquet && self.left.is_none() {
-            let dynamic = context.dynamic_filters.iter();
-            all.extend(
-                dynamic.filter_map(|f| filters::dynamic(f, &self.projection, &table.schema)),
-            );
-        }
-        (!all.is_empty()).then(|| conjunction(all))
-    }
 }
 
 impl PreparedScan for FilesScan {
@@ -217,7 +203,9 @@ impl PreparedScan for FilesScan {
             pins: Arc::clone(&self.pins),
             projection: self.projection.clone(),
             schema: Arc::clone(&self.schema),
-            predicate: self.predicate(&context),
+            predicate: self.predicate.clone(),
+            // Below a limit a filter would change which rows there are.
+            dynamic: if self.left.is_none() { context.dynamic_filters } else { Vec::new() },
             batch_size: self.batch_size,
         };
         let state = PartitionState {

@@ -49,6 +49,7 @@ pub(super) const COSTS: OperatorCosts = OperatorCosts {
     fragment: 100.0,
     row: 0.1,
     byte: 0.004,
+    scan: 1.0,
     check: 0.03,
     grouping: 1.6,
     aggregate: 0.4,

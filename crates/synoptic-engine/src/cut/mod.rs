@@ -191,7 +191,7 @@ impl Walk {
         }
         let costs = leaf.entry.source().capabilities().costs;
         let columns = leaf.fragment.projection.len() + leaf.fragment.filters.len();
-        let cost = estimate.transfer(&costs);
+        let cost = estimate.transfer(&costs.of_scan());
         let relation = Relation { operator: Operator::Scan(leaf.fragment), schema };
         let remote = Remote {
             entry: leaf.entry,

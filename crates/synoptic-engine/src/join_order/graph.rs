@@ -173,9 +173,9 @@ impl Graph {
             rows: vertex.rows,
             width: vertex.width,
             // What is read here anyway, whatever the order, does not tell orders apart.
-            cost: remote
-                .as_ref()
-                .map_or(0.0, |_| cost::transfer(vertex.rows, vertex.width, &vertex.costs)),
+            cost: remote.as_ref().map_or(0.0, |_| {
+                cost::transfer(vertex.rows, vertex.width, &vertex.costs.of_scan())
+            }),
             tree,
             remote,
         })
