@@ -221,7 +221,7 @@ async fn keys_go_into_what_a_source_runs_as_a_whole() {
         ),
         // To the side of a join that the key is of.
         (
-            "SELECT a.account, a.n FROM desk.few f JOIN (SELECT t.account, count(*) AS n \
+            "SELECT a.account, a.n FROM desk.few f JOIN (SELECT t.account, count(t.pad) AS n \
              FROM bank.trades t JOIN bank.sectors s ON s.symbol = t.symbol WHERE s.sector = 1 \
              GROUP BY t.account) a ON a.account = f.account",
             "bank.public.trades",

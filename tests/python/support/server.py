@@ -19,7 +19,7 @@ def binary():
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     path = target / "debug" / "synoptic"
     if not path.exists():
-        raise RuntimeError(f"{path} is missing: run cargo build")
+        raise RuntimeError(f"{path} is missing: ./tests/run build makes it")
     return path
 
 

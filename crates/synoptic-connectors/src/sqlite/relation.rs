@@ -51,8 +51,8 @@ pub(super) const COSTS: OperatorCosts = OperatorCosts {
     byte: 0.004,
     scan: 1.0,
     check: 0.03,
-    grouping: 1.6,
-    aggregate: 0.4,
+    grouping: 1.25,
+    aggregate: 0.35,
     join: 0.7,
     other: 0.7,
 };

@@ -190,7 +190,7 @@ fn what_one_source_joins_to_little_is_joined_there() {
     let there = best.cost;
     graph.vertices[1].source = Some(1);
     let apart = order(&graph).expect("a graph").cost;
-    assert!(there < apart * 0.7, "{there} there, {apart} apart");
+    assert!(there < apart * 0.8, "{there} there, {apart} apart");
     // A guess is not pushed.
     graph.vertices[1].source = Some(0);
     graph.edges[0].known = false;
