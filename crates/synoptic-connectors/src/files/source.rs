@@ -100,6 +100,9 @@ impl FilesTable {
     }
 }
 
+/// The states of Delta tables, by name and by what was asked for; each is found once.
+type States = HashMap<(String, Option<TableVersion>), Arc<OnceCell<Arc<State>>>>;
+
 /// The objects of each table, as they were when the statement first asked.
 #[derive(Debug)]
 pub struct FilesSnapshot {
@@ -109,8 +112,7 @@ pub struct FilesSnapshot {
     /// What the position file said before the first listing.
     mark: OnceCell<Option<Mark>>,
     listings: Mutex<HashMap<String, Listed>>,
-    /// The states of Delta tables, by name and by what was asked for.
-    states: Mutex<HashMap<(String, Option<TableVersion>), Arc<OnceCell<Arc<State>>>>>,
+    states: Mutex<States>,
 }
 
 /// A table and its objects.

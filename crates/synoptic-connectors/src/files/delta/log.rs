@@ -27,9 +27,12 @@ enum Kind {
         part: u64,
         of: u64,
     },
-    /// A checkpoint of the second kind, which we do not read.
-    SecondKind,
+    /// One of the second version, which we do not read.
+    CheckpointOfVersion2,
 }
+
+/// The version of a checkpoint, if any, and the commits after it, each with its version.
+pub type MadeOf<'a> = (Option<u64>, Vec<(u64, &'a ObjectMeta)>);
 
 /// The files of a log, or those from some version on.
 #[derive(Debug, Default)]
@@ -59,7 +62,7 @@ impl Log {
     ///
     /// # Errors
     /// With the first commit that is missing.
-    pub fn made_of(&self, version: u64) -> Result<(Option<u64>, Vec<(u64, &ObjectMeta)>), u64> {
+    pub fn made_of(&self, version: u64) -> Result<MadeOf<'_>, u64> {
         let checkpoint = self.checkpoints.range(..=version).next_back().map(|(at, _)| *at);
         let first = checkpoint.map_or(0, |at| at + 1);
         let commits = (first..=version).map(|at| match self.commits.get(&at) {
@@ -103,7 +106,7 @@ impl Log {
                 Some((version, Kind::Checkpoint { part, of })) => {
                     parts.entry((version, of)).or_default().insert(part, meta);
                 }
-                Some((version, Kind::SecondKind)) => {
+                Some((version, Kind::CheckpointOfVersion2)) => {
                     log.second_kind.insert(version);
                 }
                 None => {}
@@ -136,7 +139,7 @@ fn kind(name: &str) -> Option<(u64, Kind)> {
         ["checkpoint", part, of, "parquet"] => {
             Kind::Checkpoint { part: part.parse().ok()?, of: of.parse().ok()? }
         }
-        ["checkpoint", _, "parquet" | "json"] => Kind::SecondKind,
+        ["checkpoint", _, "parquet" | "json"] => Kind::CheckpointOfVersion2,
         _ => return None,
     };
     Some((version, kind))
@@ -217,7 +220,7 @@ mod unit_tests {
         let part = ".checkpoint.0000000002.0000000003.parquet";
         assert_eq!(of(part), Some((12, Kind::Checkpoint { part: 2, of: 3 })));
         let second = ".checkpoint.80a083e8-7026-4e79-81be-64bd76c43a11.json";
-        assert_eq!(of(second), Some((12, Kind::SecondKind)));
+        assert_eq!(of(second), Some((12, Kind::CheckpointOfVersion2)));
         for other in [".crc", ".json.tmp", ".00000000000000000015.compacted.json", "", "é"] {
             assert_eq!(of(other), None, "{other}");
         }
