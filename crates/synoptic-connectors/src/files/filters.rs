@@ -69,9 +69,9 @@ pub fn physical(
     Ok((!exprs.is_empty()).then(|| conjunction(exprs)))
 }
 
-/// A dynamic filter over the columns `projection` of the table, made one over all its columns, as
-/// far as it has got when it holds a long list: that comes when it is complete. `None` when it
-/// cannot be decided inside Parquet.
+/// A dynamic filter over the columns `projection` of the table, made one over all its columns. One
+/// that holds a list is a join's and complete, so it is taken as it is; others go on changing while
+/// the file is read. `None` when Parquet statistics cannot decide it.
 pub fn dynamic(
     filter: &Arc<dyn PhysicalExpr>,
     projection: &[usize],

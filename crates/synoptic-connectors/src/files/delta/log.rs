@@ -40,7 +40,7 @@ pub struct Log {
     pub commits: BTreeMap<u64, ObjectMeta>,
     /// Whole ones, with their parts in order.
     pub checkpoints: BTreeMap<u64, Vec<ObjectMeta>>,
-    second_kind: BTreeSet<u64>,
+    checkpoints_of_version2: BTreeSet<u64>,
 }
 
 impl Log {
@@ -64,7 +64,7 @@ impl Log {
     /// With the first commit that is missing.
     pub fn made_of(&self, version: u64) -> Result<MadeOf<'_>, u64> {
         let checkpoint = self.checkpoints.range(..=version).next_back().map(|(at, _)| *at);
-        let first = checkpoint.map_or(0, |at| at + 1);
+        let first = checkpoint.map_or(0, |at| at.saturating_add(1));
         let commits = (first..=version).map(|at| match self.commits.get(&at) {
             Some(meta) => Ok((at, meta)),
             None => Err(at),
@@ -80,7 +80,7 @@ impl Log {
 
     /// The error of a commit that is missing.
     pub fn lacks(&self, commit: u64) -> SourceError {
-        match self.second_kind.range(commit..).next() {
+        match self.checkpoints_of_version2.range(commit..).next() {
             Some(at) => SourceError::new(
                 ErrorKind::Unsupported,
                 format!(
@@ -107,7 +107,7 @@ impl Log {
                     parts.entry((version, of)).or_default().insert(part, meta);
                 }
                 Some((version, Kind::CheckpointOfVersion2)) => {
-                    log.second_kind.insert(version);
+                    log.checkpoints_of_version2.insert(version);
                 }
                 None => {}
             }
