@@ -21,6 +21,9 @@ const STATISTICS_TTL: Duration = Duration::from_secs(60);
 const RETURNED_KEPT: u64 = 1_000;
 const RETURNED_TTL: Duration = Duration::from_secs(300);
 
+/// How many answers of a source's planner are kept, as long as other estimates.
+const EXPECTED_KEPT: u64 = 1_000;
+
 /// One copy of a source with its caches.
 #[derive(Debug)]
 pub struct SourceEntry {
@@ -33,6 +36,7 @@ pub struct SourceEntry {
     tables: Cache<TableName, Arc<TableDef>>,
     statistics: Cache<(TableName, String), Statistics>,
     returned: Cache<u64, u64>,
+    expected: Cache<u64, Option<f64>>,
 }
 
 /// How the source's tables are called in a copy.
@@ -102,6 +106,10 @@ impl SourceEntry {
                 .max_capacity(RETURNED_KEPT)
                 .time_to_live(RETURNED_TTL)
                 .build(),
+            expected: Cache::builder()
+                .max_capacity(EXPECTED_KEPT)
+                .time_to_live(STATISTICS_TTL)
+                .build(),
         }
     }
 
@@ -114,6 +122,17 @@ impl SourceEntry {
     /// Keeps how many rows came.
     pub fn keep_returned(&self, question: u64, rows: u64) {
         self.returned.insert(question, rows);
+    }
+
+    /// How many rows the source's own planner expects for a question; `Some(None)` when it was asked
+    /// and did not say.
+    pub fn expected(&self, question: u64) -> Option<Option<f64>> {
+        self.expected.get(&question)
+    }
+
+    /// Keeps what the source's planner expects.
+    pub fn keep_expected(&self, question: u64, rows: Option<f64>) {
+        self.expected.insert(question, rows);
     }
 
     /// The copy's name in its source.

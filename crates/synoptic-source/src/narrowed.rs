@@ -94,6 +94,9 @@ impl Relation {
                 let (on, filter) = (on.clone(), filter.clone());
                 Operator::Join { left, right, kind: *kind, on, filter }
             }
+            Operator::Union { inputs } => Operator::Union {
+                inputs: inputs.iter().map(|input| input.narrowed(condition)).collect(),
+            },
             // They count rows, too.
             Operator::TopN { .. } | Operator::Limit { .. } => return None,
         };

@@ -67,6 +67,12 @@ pub enum Operator {
         /// A further condition on what a partner is, over the columns of both sides.
         filter: Option<Expr>,
     },
+    /// The rows of all inputs, of which there is at least one and whose columns have the same types:
+    /// UNION ALL.
+    Union {
+        /// Where the rows come from.
+        inputs: Vec<Arc<Relation>>,
+    },
     /// The first `fetch` rows in an order. In which order they come is not promised.
     TopN {
         /// Where the rows come from.
@@ -98,6 +104,8 @@ pub enum OperatorKind {
     Aggregate,
     /// [`Operator::Join`].
     Join,
+    /// [`Operator::Union`].
+    Union,
     /// [`Operator::TopN`].
     TopN,
     /// [`Operator::Limit`].
@@ -160,6 +168,7 @@ impl Relation {
             Operator::Project { .. } => OperatorKind::Project,
             Operator::Aggregate { .. } => OperatorKind::Aggregate,
             Operator::Join { .. } => OperatorKind::Join,
+            Operator::Union { .. } => OperatorKind::Union,
             Operator::TopN { .. } => OperatorKind::TopN,
             Operator::Limit { .. } => OperatorKind::Limit,
         }
@@ -175,6 +184,7 @@ impl Relation {
             | Operator::TopN { input, .. }
             | Operator::Limit { input, .. } => vec![input],
             Operator::Join { left, right, .. } => vec![left, right],
+            Operator::Union { inputs } => inputs.iter().collect(),
         }
     }
 
@@ -200,6 +210,7 @@ impl fmt::Display for OperatorKind {
             Self::Project => "expressions",
             Self::Aggregate => "aggregates",
             Self::Join => "joins",
+            Self::Union => "UNION ALL",
             Self::TopN => "a sort with a limit",
             Self::Limit => "a limit over other operators",
         })

@@ -244,6 +244,21 @@ pub trait Source: Debug + Send + Sync + 'static {
         Ok(Statistics::new_unknown(&fragment.schema()))
     }
 
+    /// How many rows the source's own planner expects of each of `relations`, which it supports, in
+    /// their order; `None` where it says nothing. A question to the source, which takes no longer
+    /// there than `within`. Cheap beside reading what it is asked about; never exact.
+    ///
+    /// # Errors
+    /// What the source says. Planning goes on without an answer.
+    async fn expected_rows(
+        &self,
+        relations: &[Arc<Relation>],
+        within: Duration,
+    ) -> Result<Vec<Option<f64>>> {
+        let _ = within;
+        Ok(vec![None; relations.len()])
+    }
+
     /// Whether the source yields for `relation` exactly the rows the engine would: the same
     /// values, NULLs and errors of values that do not fit. The relation's inputs were asked about
     /// before. Pure; called often while planning.

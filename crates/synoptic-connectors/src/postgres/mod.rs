@@ -5,7 +5,7 @@
 //! options.rs     declared → checked;  tls.rs  sslmode → rustls
 //! pool.rs        bounded connections, each with one task that drives it
 //! discover.rs    tables and their columns from the catalog;  types.rs  native type → Arrow
-//! statistics.rs  estimates from pg_class and pg_stats
+//! statistics.rs  estimates from pg_class and pg_stats;  explain.rs  those of its planner
 //! position.rs    where the server is in its log, for primaries and standbys
 //! snapshot.rs    one transaction per scan, all in one exported snapshot
 //! connect.rs     sslmode agreed with the server;  tap.rs  rows past tokio-postgres
@@ -21,6 +21,7 @@ mod decode;
 mod discover;
 mod encode;
 mod error;
+mod explain;
 mod numeric;
 mod options;
 mod pool;

@@ -238,23 +238,35 @@ impl Pool {
         if table.schema.contains('\0') || table.name.contains('\0') {
             return Ok(None);
         }
+        let sql = |pool: &Self| stamps_sql(std::iter::once(table), pool.keeps_prepared());
+        let messages = self.simple_query(sql).await?;
+        Ok(messages.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get("stamp").map(str::to_owned),
+            _ => None,
+        }))
+    }
+
+    /// Runs read-only questions to the catalog or the planner, several in one message and so in one
+    /// transaction; asks anew for them when they have to be sent again.
+    ///
+    /// # Errors
+    /// What the server says, or that it cannot be reached.
+    pub async fn simple_query(
+        self: &Arc<Self>,
+        sql: impl Fn(&Self) -> String + Send + Sync,
+    ) -> Result<Vec<SimpleQueryMessage>> {
         let deadline = Deadline::after(METADATA_TIMEOUT);
         let asked = async {
             loop {
                 let permit = self.reserve(1, deadline).await?;
                 let lease = self.checkout(permit, deadline).await?;
-                let sql = stamps_sql(std::iter::once(table), self.keeps_prepared());
-                match lease.run(lease.client().simple_query(&sql)).await {
+                match lease.run(lease.client().simple_query(&sql(self))).await {
                     Err(error) if lease.is_stale(&error) || self.lost_prepared(&error) => {}
                     result => return result.map_err(|e| from_postgres(&e, deadline)),
                 }
             }
         };
-        let messages = within(deadline, asked).await.map_err(|error| self.name(error))?;
-        Ok(messages.iter().find_map(|message| match message {
-            SimpleQueryMessage::Row(row) => row.get("stamp").map(str::to_owned),
-            _ => None,
-        }))
+        within(deadline, asked).await.map_err(|error| self.name(error))
     }
 
     /// Asks where the server is, in one message; the first time on a timeline, a few more.

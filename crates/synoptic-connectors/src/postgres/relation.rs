@@ -13,11 +13,12 @@ use super::snapshot::{ScanRequest, qualified};
 use super::types::{Encoding, builtin_of};
 
 /// What runs here over scans.
-pub(super) const OPERATORS: [OperatorKind; 6] = [
+pub(super) const OPERATORS: [OperatorKind; 7] = [
     OperatorKind::Filter,
     OperatorKind::Project,
     OperatorKind::Aggregate,
     OperatorKind::Join,
+    OperatorKind::Union,
     OperatorKind::TopN,
     OperatorKind::Limit,
 ];
@@ -108,7 +109,7 @@ fn wire(
 }
 
 /// The tables as the catalog described them.
-struct PgTables;
+pub(super) struct PgTables;
 
 impl PgTables {
     fn detail(table: &TableDef) -> std::result::Result<&PgTable, Reason> {

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::sql::{Dialect as _, POSTGRES, render_filter};
 
 use super::discover::{PgTable, describe_sql, table_def, table_info, tables_sql};
+use super::explain::expected_rows;
 use super::options::Options;
 use super::pool::Pool;
 use super::position::Memory;
@@ -245,6 +246,14 @@ impl Source for PostgresSource {
 
     async fn estimate(&self, fragment: &Fragment) -> Result<Statistics> {
         Ok(self.estimates(&fragment.table).await?.fragment(fragment))
+    }
+
+    async fn expected_rows(
+        &self,
+        relations: &[Arc<Relation>],
+        within: Duration,
+    ) -> Result<Vec<Option<f64>>> {
+        expected_rows(&self.pool, relations, within).await
     }
 
     fn supports(&self, relation: &Relation) -> Result<(), Reason> {

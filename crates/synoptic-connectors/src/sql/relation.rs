@@ -204,6 +204,7 @@ impl Walk<'_> {
             Operator::Join { left, right, kind, on, filter } => {
                 self.join((left, right), *kind, on, filter.as_ref(), first)
             }
+            Operator::Union { inputs } => self.union(relation, inputs, first, root),
             Operator::TopN { input, keys, fetch } => {
                 let (from, outputs) = self.node(input, 0, false)?;
                 let level = Level::new(&[input], &outputs, self.dialect);
@@ -382,6 +383,39 @@ impl Walk<'_> {
             outputs.truncate(kept);
         }
         Ok((sql, outputs))
+    }
+
+    /// Each input's columns become the relation's types first: what a database makes of columns
+    /// that differ, in type, collation or length, is not what the engine makes of them.
+    fn union(
+        &mut self,
+        relation: &Relation,
+        inputs: &[Arc<Relation>],
+        first: usize,
+        root: bool,
+    ) -> Result<(String, Vec<Output>), Reason> {
+        let width = relation.schema.fields().len();
+        if width == 0 && root {
+            return Err(Reason::NotOnAllowList("UNION ALL without columns".to_owned()));
+        }
+        let mut selects = Vec::with_capacity(inputs.len());
+        let mut columns = Vec::new();
+        for input in inputs {
+            let (from, outputs) = self.node(input, 0, false)?;
+            let level = Level::new(&[input], &outputs, self.dialect);
+            let mut list = Vec::with_capacity(width);
+            columns = Vec::with_capacity(width);
+            for i in 0..width {
+                let operand = level.computing(true).operand(&Relation::column(i), 0)?;
+                let (sql, output) = level.output(&operand, data_type(relation, i)?)?;
+                list.push(format!("{sql} AS c{}", first + i));
+                columns.push(output);
+            }
+            // Databases do not agree on what UNION ALL of no columns is.
+            let list = if list.is_empty() { "1".to_owned() } else { list.join(", ") };
+            selects.push(format!("SELECT {list} FROM ({from}) AS t"));
+        }
+        Ok((selects.join(" UNION ALL "), columns))
     }
 
     /// `c0 AS c5, c1 AS c6, …`.

@@ -27,11 +27,12 @@ use super::types::Kind;
 use super::worker::Plan;
 
 /// What runs here over scans.
-pub(super) const OPERATORS: [OperatorKind; 6] = [
+pub(super) const OPERATORS: [OperatorKind; 7] = [
     OperatorKind::Filter,
     OperatorKind::Project,
     OperatorKind::Aggregate,
     OperatorKind::Join,
+    OperatorKind::Union,
     OperatorKind::TopN,
     OperatorKind::Limit,
 ];

@@ -41,6 +41,7 @@ pub(super) fn build(node: &LogicalPlan, inputs: &[Input<'_>]) -> Option<Result<B
         }
         (LogicalPlan::Aggregate(aggregation), [input]) => aggregate(aggregation, node, *input),
         (LogicalPlan::Join(plan), [left, right]) => join(plan, node, *left, *right),
+        (LogicalPlan::Union(_), inputs) => union(node, inputs),
         (LogicalPlan::Sort(Sort { expr, input: plan, fetch: Some(fetch) }), [input]) => {
             top(expr, plan.schema(), *fetch, *input)
         }
@@ -64,14 +65,20 @@ pub(super) fn is_ordered(relation: &Relation) -> bool {
         Operator::Filter { input, .. }
         | Operator::Project { input, .. }
         | Operator::Limit { input, .. } => is_ordered(input),
-        Operator::Scan(_) | Operator::Aggregate { .. } | Operator::Join { .. } => false,
+        Operator::Scan(_)
+        | Operator::Aggregate { .. }
+        | Operator::Join { .. }
+        | Operator::Union { .. } => false,
     }
 }
 
-/// Whether there is more in it than one table's filters and expressions, which a scan does as well.
+/// Whether there is more in it than filters and expressions over single tables, which scans do as
+/// well, and at once.
 pub(super) fn is_worthwhile(relation: &Relation) -> bool {
     match &relation.operator {
         Operator::Scan(_) => false,
+        // Its inputs are read at once when each is read by itself.
+        Operator::Union { .. } => false,
         Operator::Filter { input, .. } | Operator::Project { input, .. } => is_worthwhile(input),
         _ => true,
     }
@@ -174,12 +181,15 @@ fn join(
         _ => Err(Reason::NotOnAllowList(format!("column {column} of either side"))),
     };
     let mut on = Vec::with_capacity(plan.on.len());
-    let mut keys = Vec::with_capacity(plan.on.len());
+    let mut domains = Vec::with_capacity(plan.on.len());
+    let mut partners = Vec::with_capacity(plan.on.len());
     for (a, b) in &plan.on {
         let (a, b) = if swapped { (b, a) } else { (a, b) };
         let a = rebind(a, |column| position(one_schema, column))?;
         let b = rebind(b, |column| position(other_schema, column))?;
-        keys.push((distinct(&a, one.1), distinct(&b, other.1)));
+        let (known, partner) = (only_column(&a, one.1), only_column(&b, other.1));
+        domains.push((known.and_then(|c| c.domain), partner.and_then(|c| c.domain)));
+        partners.push((known.and_then(|c| c.domain), partner.and_then(|c| c.distinct)));
         let b = rebind(&b, |column| {
             let index = Relation::index_of(&column.name).map(|index| kept + index);
             index.ok_or_else(|| Reason::NotOnAllowList(format!("column {column}")))
@@ -188,9 +198,9 @@ fn join(
     }
     let filter = plan.filter.as_ref().map(|filter| rebind(filter, at)).transpose()?;
     let mut estimate = match kind {
-        JoinKind::Inner | JoinKind::Left => one.1.joined(other.1, &keys),
-        JoinKind::Semi => one.1.having_partner(other.1, &keys, false),
-        JoinKind::Anti => one.1.having_partner(other.1, &keys, true),
+        JoinKind::Inner | JoinKind::Left => one.1.joined(other.1, &domains),
+        JoinKind::Semi => one.1.having_partner(other.1, &partners, false),
+        JoinKind::Anti => one.1.having_partner(other.1, &partners, true),
     };
     if kind == JoinKind::Left {
         estimate.rows = estimate.rows.max(one.1.rows);
@@ -222,6 +232,26 @@ fn join(
         estimate: Estimate { columns, ..estimate },
         work,
     })
+}
+
+fn union(node: &LogicalPlan, inputs: &[Input<'_>]) -> Result<Built, Reason> {
+    let types = |relation: &Relation| -> Vec<_> {
+        relation.schema.fields().iter().map(|field| field.data_type().clone()).collect()
+    };
+    let schema = Arc::clone(node.schema().inner());
+    let relation = Relation {
+        operator: Operator::Union {
+            inputs: inputs.iter().map(|input| Arc::clone(input.0)).collect(),
+        },
+        schema,
+    };
+    let wanted = types(&relation);
+    if inputs.iter().any(|input| types(input.0) != wanted) {
+        return Err(Reason::NotOnAllowList("UNION ALL of columns of other types".to_owned()));
+    }
+    let estimates: Vec<&Estimate> = inputs.iter().map(|input| input.1).collect();
+    let estimate = Estimate::united(&estimates);
+    Ok(Built { relation, work: cost::union(&estimate), estimate })
 }
 
 fn top(
@@ -328,22 +358,25 @@ fn estimated(
         }
         _ => None,
     };
-    column
-        .unwrap_or_else(|| ColumnEstimate { distinct: distinct(expr, input), ..of_type(data_type) })
+    column.unwrap_or_else(|| {
+        let of = only_column(expr, input);
+        let (distinct, domain) = (of.and_then(|c| c.distinct), of.and_then(|c| c.domain));
+        ColumnEstimate { distinct, domain, ..of_type(data_type) }
+    })
 }
 
 fn of_type(data_type: &arrow::datatypes::DataType) -> ColumnEstimate {
     let width = data_type.primitive_width();
     let width = width.map_or(24.0, |width| width as f64);
-    ColumnEstimate { width, distinct: None }
+    ColumnEstimate { width, distinct: None, domain: None }
 }
 
-/// How many different values an expression over at most one column can have.
-fn distinct(expr: &Expr, input: &Estimate) -> Option<f64> {
+/// The column that alone decides an expression's value: the expression has no more values.
+fn only_column<'a>(expr: &Expr, input: &'a Estimate) -> Option<&'a ColumnEstimate> {
     let mut columns = expr.column_refs().into_iter();
     let only = columns.next()?;
     if columns.next().is_some() {
         return None;
     }
-    input.columns.get(Relation::index_of(&only.name)?)?.distinct
+    input.columns.get(Relation::index_of(&only.name)?)
 }

@@ -13,11 +13,13 @@
 //! The order of a TopN's rows is not promised by a remote scan, so the sort stays here, over the few
 //! rows that come; so does a limit.
 
+mod ask;
 mod build;
 pub(crate) mod cost;
 mod node;
 mod question;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -31,8 +33,10 @@ use synoptic_source::{Fragment, JoinKind, Operator, Relation};
 use synoptic_types::{Pushdown, Reason};
 
 use crate::catalog::SourceTable;
+use crate::join_order::domains;
 use crate::scope::Scope;
 
+use ask::{MANY_ROWS, MOST_ASKED, Unknown, ask};
 use build::{Built, build, is_ordered, is_worthwhile, rows_of, skips};
 use cost::Estimate;
 use node::{CutNode, Kept};
@@ -92,7 +96,19 @@ pub(crate) async fn cut(
             Err(error) => tracing::debug!(source = %source.name(), %error, "no estimates"),
         }
     }
-    Ok(Walk { estimates, policy }.node(plan)?.plan)
+    let rows = estimates.values().map(|known| known.num_rows.get_value());
+    let rows: f64 = rows.map(|rows| rows.map_or(f64::INFINITY, |rows| *rows as f64)).sum();
+    if policy == CutPolicy::ByCost && rows > MANY_ROWS {
+        let trial = Walk { estimates, policy, trial: Some(RefCell::default()) };
+        let cost = trial.node(plan.clone())?.cost;
+        let unknown = trial.trial.map(RefCell::into_inner).unwrap_or_default();
+        // How many rows a table yields decides nothing as long as all of them are moved.
+        if unknown.iter().any(|part| !matches!(part.relation.operator, Operator::Scan(_))) {
+            ask(unknown, cost).await;
+        }
+        estimates = trial.estimates;
+    }
+    Ok(Walk { estimates, policy, trial: None }.node(plan)?.plan)
 }
 
 /// A scan of a source's table, as its source would get it.
@@ -149,6 +165,8 @@ struct Remote {
 struct Walk {
     estimates: HashMap<String, Statistics>,
     policy: CutPolicy,
+    /// What sources' planners could say something of, when the plan is only walked to find that out.
+    trial: Option<RefCell<Vec<Unknown>>>,
 }
 
 impl Walk {
@@ -183,26 +201,63 @@ impl Walk {
         let unknown = Statistics::new_unknown(&schema);
         let statistics = self.estimates.get(&key(scan)).unwrap_or(&unknown);
         let mut estimate = Estimate::of_statistics(statistics, &widths);
+        if let Some(domains) = domains(scan) {
+            estimate = estimate.of_domains(&domains);
+        }
         if let Some(limit) = leaf.fragment.limit {
             estimate = estimate.at_most(limit as f64);
         }
-        if let Some(rows) = leaf.entry.returned(of_scan(&leaf.fragment)) {
-            estimate = estimate.seen(rows as f64);
-        }
+        let rows_of = of_scan(&leaf.fragment);
+        let filtered = !leaf.fragment.filters.is_empty();
         let costs = leaf.entry.source().capabilities().costs;
         let columns = leaf.fragment.projection.len() + leaf.fragment.filters.len();
+        let relation = Arc::new(Relation { operator: Operator::Scan(leaf.fragment), schema });
+        if let Some(rows) = self.rows(&leaf.entry, &relation, rows_of, filtered) {
+            estimate = estimate.seen(rows);
+        }
         let cost = estimate.transfer(&costs.of_scan());
-        let relation = Relation { operator: Operator::Scan(leaf.fragment), schema };
         let remote = Remote {
             entry: leaf.entry,
             scope: leaf.scope,
             question: question(&relation, &[]),
-            relation: Arc::new(relation),
+            relation,
             work: cost::check(&estimate, columns, &costs),
             estimate,
         };
         let scans = vec![Scan::Table(leaf.provider)];
         Planned { plan, cost, remote: Some(remote), scans }
+    }
+
+    /// How many rows came when the same was asked before, or how many the source's planner expects
+    /// if it is worth asking.
+    fn rows(
+        &self,
+        entry: &Arc<SourceEntry>,
+        relation: &Arc<Relation>,
+        question: u64,
+        worth_asking: bool,
+    ) -> Option<f64> {
+        if let Some(rows) = entry.returned(question) {
+            return Some(rows as f64);
+        }
+        if !worth_asking {
+            return None;
+        }
+        if let (None, Some(unknown)) = (entry.expected(question), &self.trial) {
+            let mut unknown = unknown.borrow_mut();
+            if unknown.len() < MOST_ASKED {
+                let (entry, relation) = (Arc::clone(entry), Arc::clone(relation));
+                unknown.push(Unknown { entry, relation, question });
+            }
+        }
+        entry.expected(question).flatten()
+    }
+
+    /// Notes why an operator stays here, at the scans below it.
+    fn keep(&self, plan: &LogicalPlan, inputs: &[Planned], reason: Reason) {
+        if self.trial.is_none() {
+            keep(plan, inputs, &reason);
+        }
     }
 
     /// An operator over what was found for its inputs, which `plan` has already.
@@ -243,7 +298,7 @@ impl Walk {
                 // A filter of one table was offered to its scan, which has said why it stays.
                 let of_scan = matches!(first.relation.operator, Operator::Scan(_));
                 if !(of_scan && matches!(plan, LogicalPlan::Filter(_))) {
-                    keep(&plan, &inputs, reason);
+                    self.keep(&plan, &inputs, reason);
                 }
                 return here(plan, cost, inputs, None);
             }
@@ -255,16 +310,21 @@ impl Walk {
         let known = inputs.iter().filter_map(|input| input.remote.as_ref());
         let known: Vec<_> = known.map(|remote| (&remote.relation, remote.question)).collect();
         let question = question(&relation, &known);
-        if let Some(rows) = first.entry.returned(question) {
-            estimate = estimate.seen(rows as f64);
+        let relation = Arc::new(relation);
+        let worth_asking = match &relation.operator {
+            Operator::Join { .. } => true,
+            Operator::Aggregate { groups, .. } => !groups.is_empty(),
+            _ => false,
+        };
+        if let Some(rows) = self.rows(&first.entry, &relation, question, worth_asking) {
+            estimate = estimate.seen(rows);
             if let (Operator::Aggregate { groups, .. }, [key, ..]) =
                 (&relation.operator, estimate.columns.as_mut_slice())
                 && groups.len() == 1
             {
-                key.distinct = Some(rows as f64);
+                key.distinct = Some(rows);
             }
         }
-        let relation = Arc::new(relation);
         let (here_work, work) = (work.here, before + work.there);
         let remote = Remote { relation, estimate, work, question, ..first };
         let cost_here = cost + here_work - keys_save(&remote.relation, &inputs);
@@ -284,7 +344,7 @@ impl Walk {
         if !cheaper {
             // Where expressions are computed over few rows does not matter to anybody.
             if !matches!(plan, LogicalPlan::Projection(_)) {
-                keep(&plan, &inputs, Reason::NotCheaper);
+                self.keep(&plan, &inputs, Reason::NotCheaper);
             }
             return here(plan, cost_here, inputs, whole);
         }
@@ -406,8 +466,7 @@ fn is_sure(plan: &LogicalPlan, estimate: &Estimate) -> bool {
     estimate.known || !matches!(plan, LogicalPlan::Join(_))
 }
 
-/// Notes why an operator stays here, at the scans below it.
-fn keep(plan: &LogicalPlan, inputs: &[Planned], reason: Reason) {
+fn keep(plan: &LogicalPlan, inputs: &[Planned], reason: &Reason) {
     let what = plan.display().to_string();
     for scan in inputs.iter().filter(|input| input.remote.is_some()).flat_map(|input| &input.scans)
     {

@@ -37,6 +37,7 @@ pub(super) fn question(relation: &Relation, known: &[(&Arc<Relation>, u64)]) -> 
             discriminant(kind).hash(&mut state);
             (on, filter).hash(&mut state);
         }
+        Operator::Union { inputs } => inputs.len().hash(&mut state),
         Operator::TopN { keys, fetch, .. } => {
             for key in keys {
                 (&key.expr, key.ascending, key.nulls_first).hash(&mut state);

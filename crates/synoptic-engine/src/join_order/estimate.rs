@@ -144,6 +144,11 @@ pub(super) fn expected(plan: &LogicalPlan) -> Option<Expected> {
     }
 }
 
+/// How many different values each column of a scan has in the whole table.
+pub(crate) fn domains(scan: &TableScan) -> Option<Vec<Option<f64>>> {
+    Some(table(scan)?.columns.into_iter().map(|column| column.values.distinct).collect())
+}
+
 fn table(scan: &TableScan) -> Option<Expected> {
     let provider = source_as_provider(&scan.source).ok()?;
     let statistics = provider.statistics()?;

@@ -39,6 +39,8 @@ use synoptic_types::Pushdown;
 use crate::catalog::SourceTable;
 use crate::scope::Scope;
 
+pub(crate) use estimate::domains;
+
 use enumerate::order;
 use estimate::{Expected, expected, matching};
 use graph::{Edge, Graph, Set, Vertex};

@@ -418,8 +418,9 @@ impl Suite<'_> {
                 }
             }
         }
-        let all = [About::Filter, About::Project, About::TopN, About::Limit(0)].into_iter();
-        let all = all.chain(AGGREGATES.map(About::Aggregate)).chain(JOINS.map(About::Join));
+        let all = [About::Filter, About::Project, About::Union, About::TopN, About::Limit(0)];
+        let all =
+            all.into_iter().chain(AGGREGATES.map(About::Aggregate)).chain(JOINS.map(About::Join));
         for about in all.filter(|about| declares(&capabilities, *about)) {
             cases.case(accepted.contains(&about), || {
                 format!("{about:?} is declared and none was supported")
@@ -744,6 +745,7 @@ fn declares(capabilities: &Capabilities, about: About) -> bool {
     match about {
         About::Filter => operator(OperatorKind::Filter),
         About::Project => operator(OperatorKind::Project),
+        About::Union => operator(OperatorKind::Union),
         About::TopN => operator(OperatorKind::TopN),
         About::Limit(_) => operator(OperatorKind::Limit),
         About::Aggregate(function) => {

@@ -27,6 +27,7 @@ pub enum About {
     Join(JoinKind),
     Filter,
     Project,
+    Union,
     TopN,
     /// Any so many rows of the plan's are right.
     Limit(usize),
@@ -133,6 +134,12 @@ impl Candidate {
         Self::of(About::Join(kind), Operator::Join { left, right, kind, on, filter }, frame)
     }
 
+    fn union(&self, other: &Self) -> Option<Self> {
+        let frame = self.frame.clone().union(other.frame.clone());
+        let inputs = vec![Arc::clone(&self.relation), Arc::clone(&other.relation)];
+        Self::of(About::Union, Operator::Union { inputs }, frame)
+    }
+
     fn top(&self, keys: Vec<SortKey>, fetch: usize) -> Option<Self> {
         let sort = keys.iter().map(|key| key.expr.clone().sort(key.ascending, key.nulls_first));
         let frame = self.frame.clone().sort(sort.collect());
@@ -211,6 +218,30 @@ impl Candidates<'_> {
             found.extend(base.project(vec![x.clone(), column(id), x.clone().is_null()]));
             let otherwise = when(column(id).lt(lit(9_i64)), x.clone()).end();
             found.extend(otherwise.ok().and_then(|case| base.project(vec![case, column(id)])));
+            let both = [x.clone(), column(id)];
+            let united = base.project(both.to_vec()).and_then(|rows| {
+                let few = base.filter(column(id).lt(lit(5_i64)))?.project(both.to_vec())?;
+                rows.union(&few)
+            });
+            if let Some(united) = united {
+                let count = |groups| united.aggregate(groups, "count", column(1), false, None);
+                found.extend(count(vec![column(0)]));
+                found.extend(count(vec![]));
+                found.extend(united.join(
+                    &base,
+                    JoinKind::Semi,
+                    vec![(column(0), column(2 + index))],
+                    None,
+                ));
+                found.extend(united.top(
+                    vec![
+                        SortKey { expr: column(0), ..by_id(true) },
+                        SortKey { expr: column(1), ..by_id(true) },
+                    ],
+                    7,
+                ));
+                found.push(united);
+            }
             if field.data_type() == &DataType::Utf8 {
                 let text = x.clone().eq(lit("a")).or(x.clone().gt(lit("Z")));
                 found.extend(base.filter(text));
@@ -303,6 +334,7 @@ pub fn shown(relation: &Relation) -> String {
             let filter = filter.as_ref().map(|f| format!("; {f}")).unwrap_or_default();
             format!("{kind:?} join[{on}{filter}]({inputs})")
         }
+        Operator::Union { .. } => format!("union({inputs})"),
         Operator::TopN { keys, fetch, .. } => {
             let keys = keys
                 .iter()
