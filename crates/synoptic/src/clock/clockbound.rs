@@ -114,7 +114,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Duration;
 
-    use super::super::segment::tests::{bytes, published};
+    use super::super::segment::tests::{bytes, of_another_boot, published};
     use super::*;
 
     fn now() -> i128 {
@@ -150,8 +150,10 @@ mod tests {
             assert_eq!(bound.bound, Duration::from_micros(250));
             assert!(at.since(bound.as_of) < Duration::from_secs(10), "as of {}", bound.as_of);
         }
-        std::fs::write(&path, bytes(2, 8, &published())).expect("written");
-        assert!(segment.bound(at).is_err(), "of another boot, or void");
+        for void in [of_another_boot(), Published { void_after: now() - 1, ..fresh() }] {
+            std::fs::write(&path, bytes(2, 8, &void)).expect("written");
+            assert!(segment.bound(at).is_err(), "of another boot, or void");
+        }
     }
 
     /// A daemon that writes all the time is never read half.

@@ -142,6 +142,12 @@ pub(super) mod tests {
         }
     }
 
+    /// A hundred years after this machine was started.
+    pub(crate) fn of_another_boot() -> Published {
+        let as_of = 100 * 365 * 24 * 3600 * 1_000_000_000;
+        Published { as_of, void_after: as_of + 1_000_000_000_000, ..published() }
+    }
+
     /// The bytes a daemon writes.
     pub(crate) fn bytes(version: u16, generation: u16, published: &Published) -> Vec<u8> {
         let mut out = Vec::new();

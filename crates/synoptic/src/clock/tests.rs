@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::segment::tests::{bytes, published};
+use super::segment::tests::{bytes, of_another_boot};
 use super::*;
 
 const NOW: Moment = Moment::from_nanos(3_600_000_000_000);
@@ -39,8 +39,7 @@ fn a_segment_that_says_no_is_not_passed_over() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("shm0");
     let auto = auto(&path, Arc::new(Declared(Duration::from_millis(3))));
-    // Of another boot, or void.
-    for content in [bytes(2, 8, &published()), b"no segment at all".to_vec()] {
+    for content in [bytes(2, 8, &of_another_boot()), b"no segment at all".to_vec()] {
         std::fs::write(&path, content).expect("written");
         assert_eq!(auto.name(), "auto: clockbound");
         auto.bound(NOW).expect_err("the kernel is not asked");
