@@ -1,6 +1,7 @@
 //! The `postgres` connector against a real server.
 
 mod discovery;
+mod expectations;
 mod lifecycle;
 mod partitions;
 mod positions;

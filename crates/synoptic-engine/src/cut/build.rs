@@ -183,10 +183,12 @@ fn join(
     let mut on = Vec::with_capacity(plan.on.len());
     let mut domains = Vec::with_capacity(plan.on.len());
     let mut partners = Vec::with_capacity(plan.on.len());
+    let mut pairs = Vec::with_capacity(plan.on.len());
     for (a, b) in &plan.on {
         let (a, b) = if swapped { (b, a) } else { (a, b) };
         let a = rebind(a, |column| position(one_schema, column))?;
         let b = rebind(b, |column| position(other_schema, column))?;
+        pairs.extend(place(&a).zip(place(&b)));
         let (known, partner) = (only_column(&a, one.1), only_column(&b, other.1));
         domains.push((known.and_then(|c| c.domain), partner.and_then(|c| c.domain)));
         partners.push((known.and_then(|c| c.domain), partner.and_then(|c| c.distinct)));
@@ -198,7 +200,9 @@ fn join(
     }
     let filter = plan.filter.as_ref().map(|filter| rebind(filter, at)).transpose()?;
     let mut estimate = match kind {
-        JoinKind::Inner | JoinKind::Left => one.1.joined(other.1, &domains),
+        JoinKind::Inner | JoinKind::Left => {
+            one.1.joined(other.1, &domains, &pairs, kind == JoinKind::Inner)
+        }
         JoinKind::Semi => one.1.having_partner(other.1, &partners, false),
         JoinKind::Anti => one.1.having_partner(other.1, &partners, true),
     };
@@ -352,12 +356,7 @@ fn estimated(
     data_type: &arrow::datatypes::DataType,
     input: &Estimate,
 ) -> ColumnEstimate {
-    let column = match expr {
-        Expr::Column(column) => {
-            Relation::index_of(&column.name).and_then(|index| input.columns.get(index)).cloned()
-        }
-        _ => None,
-    };
+    let column = place(expr).and_then(|index| input.columns.get(index)).cloned();
     column.unwrap_or_else(|| {
         let of = only_column(expr, input);
         let (distinct, domain) = (of.and_then(|c| c.distinct), of.and_then(|c| c.domain));
@@ -368,7 +367,15 @@ fn estimated(
 fn of_type(data_type: &arrow::datatypes::DataType) -> ColumnEstimate {
     let width = data_type.primitive_width();
     let width = width.map_or(24.0, |width| width as f64);
-    ColumnEstimate { width, distinct: None, domain: None }
+    ColumnEstimate::of_width(width)
+}
+
+/// Which of its input's columns an expression is, when it is no more than that.
+pub(super) fn place(expr: &Expr) -> Option<usize> {
+    match expr {
+        Expr::Column(column) => Relation::index_of(&column.name),
+        _ => None,
+    }
 }
 
 /// The column that alone decides an expression's value: the expression has no more values.

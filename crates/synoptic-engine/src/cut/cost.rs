@@ -30,10 +30,15 @@ const TOP_HERE: f64 = 0.03;
 /// A row past a condition.
 const FILTER_THERE: f64 = 0.05;
 const FILTER_HERE: f64 = 0.02;
-/// A group more in a hash table there, which no processor's cache holds when there are many, and
-/// which every parallel worker makes anew and hands on: PostgreSQL takes 7 s for the sums of 1.5
-/// million orders of 6 million rows, where reading the rows and summing here takes 1.6 s.
-const GROUP_THERE: f64 = 2.0;
+/// A group more in a hash table there, as long as it is small: PostgreSQL takes as long for the ten
+/// first of 11,000 groups of 30,000 joined rows as for sending the rows.
+const GROUP_THERE: f64 = 0.3;
+/// Groups of which there are more cost more each: no processor's cache holds them, they go to disk
+/// beyond `work_mem`, and every parallel worker makes them anew and hands them on. PostgreSQL takes
+/// 7 s for the sums of 1.5 million orders of 6 million rows, where reading the rows and summing
+/// here takes 1.6 s.
+const FEW_GROUPS: f64 = 50_000.0;
+const MANY_THERE: f64 = 2.0;
 /// How much more a row costs there when rows without a partner are kept: PostgreSQL takes 1 s for
 /// 1.5 million orders of 150,000 customers, half of that when it may drop some.
 const OUTER_THERE: f64 = 1.5;
@@ -56,7 +61,12 @@ pub(crate) struct Estimate {
     /// Whether `rows` comes from statistics, and not from an assumption.
     pub known: bool,
     pub columns: Vec<ColumnEstimate>,
+    /// Pairs of tables: a row of the first says which row of the second it is joined to.
+    pub implied: Vec<(Table, Table)>,
 }
+
+/// Tells the tables of a plan apart; one that is read twice is two.
+pub(crate) type Table = usize;
 
 /// What is expected of a column's values.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,6 +77,10 @@ pub(crate) struct ColumnEstimate {
     pub distinct: Option<f64>,
     /// How many different ones there are before any filter: what a key of another table is among.
     pub domain: Option<f64>,
+    /// The table it comes from as it is.
+    pub table: Option<Table>,
+    /// The table whose row its value says: it is that table's key, or equal to it.
+    pub identifies: Option<Table>,
 }
 
 /// Work at the source and here, for the same operator.
@@ -89,17 +103,27 @@ impl Estimate {
                 width: average.or(width.map(|width| width as f64)).unwrap_or(UNKNOWN_WIDTH),
                 distinct,
                 domain: distinct,
+                table: None,
+                identifies: None,
             }
         });
         let columns = columns.collect();
-        Self { rows: rows.unwrap_or(UNKNOWN_ROWS), known: rows.is_some(), columns }
+        Self {
+            rows: rows.unwrap_or(UNKNOWN_ROWS),
+            known: rows.is_some(),
+            columns,
+            implied: Vec::new(),
+        }
     }
 
-    /// Of a table whose columns have `domains` different values, filtered or not.
-    pub fn of_domains(mut self, domains: &[Option<f64>]) -> Self {
-        for (column, domain) in self.columns.iter_mut().zip(domains) {
+    /// Of `table`, each of whose columns has so many different values, filtered or not, and may be
+    /// its key.
+    pub fn of_table(mut self, table: Table, columns: &[(Option<f64>, bool)]) -> Self {
+        for (column, (domain, is_key)) in self.columns.iter_mut().zip(columns) {
             column.domain = domain.or(column.domain);
             column.distinct = domain.or(column.distinct);
+            column.table = Some(table);
+            column.identifies = is_key.then_some(table);
         }
         self.bounded()
     }
@@ -139,20 +163,59 @@ impl Estimate {
     /// The groups of `keys`, whose columns come first, followed by those of `aggregates`.
     pub fn grouped(&self, keys: Vec<ColumnEstimate>, aggregates: Vec<ColumnEstimate>) -> Self {
         if keys.is_empty() {
-            return Self { rows: 1.0, known: true, columns: aggregates };
+            return Self { rows: 1.0, known: true, columns: aggregates, implied: Vec::new() };
         }
         // Values that nothing is known of may all differ.
-        let groups = keys
-            .iter()
+        let groups = (0..keys.len())
+            .filter(|&key| !self.depends(&keys, key))
+            .filter_map(|key| keys.get(key))
             .try_fold(1.0, |groups, key| key.distinct.map(|distinct| groups * distinct.max(1.0)));
         let rows = groups.unwrap_or(self.rows).min(self.rows);
-        Self { rows, known: self.known, columns: keys.into_iter().chain(aggregates).collect() }
-            .bounded()
+        let columns = keys.into_iter().chain(aggregates).collect();
+        Self { rows, known: self.known, columns, implied: self.implied.clone() }.bounded()
+    }
+
+    /// Whether another of the keys says the value of this one already, as the key of a table says
+    /// its other columns.
+    fn depends(&self, keys: &[ColumnEstimate], this: usize) -> bool {
+        let Some(key) = keys.get(this) else { return false };
+        let says = |table: Table, key: &ColumnEstimate| {
+            let known = self.implied_by(table);
+            [key.table, key.identifies].into_iter().flatten().any(|table| known.contains(&table))
+        };
+        keys.iter().enumerate().any(|(at, other)| {
+            let said = other.identifies.is_some_and(|table| says(table, key));
+            // Of two that say each other's value the first one counts.
+            let mutual = key.identifies.is_some_and(|table| says(table, other));
+            at != this && said && (at < this || !mutual)
+        })
+    }
+
+    /// The tables whose rows a row of `table` says, itself among them.
+    fn implied_by(&self, table: Table) -> Vec<Table> {
+        let mut found = vec![table];
+        let mut next = 0;
+        while let Some(&from) = found.get(next) {
+            next += 1;
+            for &(_, to) in self.implied.iter().filter(|(one, _)| *one == from) {
+                if !found.contains(&to) {
+                    found.push(to);
+                }
+            }
+        }
+        found
     }
 
     /// Pairs of rows whose keys are equal; `keys` are how many different values each pair of keys
-    /// has before filters, which take rows from a key and its partners alike.
-    pub fn joined(&self, other: &Self, keys: &[(Option<f64>, Option<f64>)]) -> Self {
+    /// has before filters, which take rows from a key and its partners alike. `pairs` are the places
+    /// of keys that are columns. Without `inner`, rows of this side without a partner are kept.
+    pub fn joined(
+        &self,
+        other: &Self,
+        keys: &[(Option<f64>, Option<f64>)],
+        pairs: &[(usize, usize)],
+        inner: bool,
+    ) -> Self {
         let mut matching = 1.0_f64;
         let mut known = self.known && other.known;
         for (left, right) in keys {
@@ -165,8 +228,24 @@ impl Estimate {
         // Several keys together cannot tell more rows apart than there are.
         let most = self.rows.max(other.rows).max(1.0);
         let rows = self.rows * other.rows / matching.clamp(1.0, most);
-        let columns = self.columns.iter().chain(&other.columns).cloned().collect();
-        Self { rows, known, columns }.bounded()
+        let mut columns: Vec<_> = self.columns.iter().chain(&other.columns).cloned().collect();
+        let mut implied = [self.implied.as_slice(), &other.implied].concat();
+        for &(left, right) in pairs {
+            let (Some(one), Some(partner)) = (self.columns.get(left), other.columns.get(right))
+            else {
+                continue;
+            };
+            let both = one.distinct.zip(partner.distinct).map(|(a, b)| a.min(b));
+            if let Some(column) = columns.get_mut(left) {
+                column.distinct = both.filter(|_| inner).or(column.distinct);
+                column.says(partner.identifies, &mut implied);
+            }
+            if let Some(column) = columns.get_mut(self.columns.len() + right) {
+                column.distinct = both.or(column.distinct);
+                column.says(one.identifies.filter(|_| inner), &mut implied);
+            }
+        }
+        Self { rows, known, columns, implied }.bounded()
     }
 
     /// All rows of all inputs.
@@ -183,11 +262,14 @@ impl Estimate {
                 // No value of one input may be one of another's.
                 distinct: of(|column| column.distinct),
                 domain: of(|column| column.domain),
+                table: None,
+                identifies: None,
             }
         });
         let columns = columns.collect();
         let rows = inputs.iter().map(|input| input.rows).sum();
-        Self { rows, known: inputs.iter().all(|input| input.known), columns }.bounded()
+        let known = inputs.iter().all(|input| input.known);
+        Self { rows, known, columns, implied: Vec::new() }.bounded()
     }
 
     /// Rows with a partner, or without one; `keys` are how many different values each key has before
@@ -206,7 +288,22 @@ impl Estimate {
         let known = self.known && other.known && share.is_some();
         let share = share.unwrap_or(1.0);
         let share = if anti { (1.0 - share).max(0.1) } else { share };
-        Self { rows: self.rows * share, known, columns: self.columns.clone() }.bounded()
+        Self { rows: self.rows * share, known, ..self.clone() }.bounded()
+    }
+}
+
+impl ColumnEstimate {
+    /// Of values of which only the width is known.
+    pub fn of_width(width: f64) -> Self {
+        Self { width, distinct: None, domain: None, table: None, identifies: None }
+    }
+
+    /// It is equal to a column that says a row of `table`.
+    fn says(&mut self, table: Option<Table>, implied: &mut Vec<(Table, Table)>) {
+        let Some(table) = table else { return };
+        let known = [self.table, self.identifies].into_iter().flatten();
+        implied.extend(known.filter(|own| *own != table).map(|own| (own, table)));
+        self.identifies.get_or_insert(table);
     }
 }
 
@@ -232,7 +329,9 @@ pub(crate) fn check(scan: &Estimate, columns: usize, costs: &OperatorCosts) -> f
 pub(crate) fn aggregate(input: &Estimate, groups: f64, values: usize) -> Work {
     let values = values as f64;
     Work {
-        there: input.rows * (AGGREGATE_THERE + VALUE_THERE * values) + groups * GROUP_THERE,
+        there: input.rows * (AGGREGATE_THERE + VALUE_THERE * values)
+            + groups.min(FEW_GROUPS) * GROUP_THERE
+            + (groups - FEW_GROUPS).max(0.0) * MANY_THERE,
         here: input.rows * (AGGREGATE_HERE + VALUE_HERE * values),
     }
 }
@@ -292,16 +391,13 @@ mod tests {
     use super::*;
 
     fn table(rows: f64, distinct: &[f64]) -> Estimate {
-        let columns = distinct.iter().map(|n| ColumnEstimate {
-            width: 8.0,
-            distinct: Some(*n),
-            domain: Some(*n),
-        });
-        Estimate { rows, known: true, columns: columns.collect() }
+        let column = |n| ColumnEstimate { distinct: Some(n), domain: Some(n), ..value() };
+        let columns = distinct.iter().map(|n| column(*n));
+        Estimate { rows, known: true, columns: columns.collect(), implied: Vec::new() }
     }
 
     fn value() -> ColumnEstimate {
-        ColumnEstimate { width: 8.0, distinct: None, domain: None }
+        ColumnEstimate::of_width(8.0)
     }
 
     fn pushed_is_cheaper(inputs: &[&Estimate], output: &Estimate, work: Work) -> bool {
@@ -333,17 +429,48 @@ mod tests {
     fn joins_that_multiply_stay_and_those_that_select_go() {
         let (orders, customers) = (table(1.5e6, &[1e5]), table(1e5, &[1e5]));
         // Every order with all of its customer: more bytes than before.
-        let wide = orders.joined(&customers, &[(Some(1e5), Some(1e5))]);
+        let wide = orders.joined(&customers, &[(Some(1e5), Some(1e5))], &[], true);
         assert_eq!(wide.rows, 1.5e6);
         let work = join(&orders, &customers, &wide);
         assert!(!pushed_is_cheaper(&[&orders, &customers], &wide, work));
         // A few customers select a few of their orders.
         let few = table(100.0, &[100.0]);
-        let selected = orders.joined(&few, &[(Some(1e5), Some(100.0))]);
+        let selected = orders.joined(&few, &[(Some(1e5), Some(100.0))], &[], true);
         assert_eq!(selected.rows, 1500.0);
         let work = join(&orders, &few, &selected);
         assert!(pushed_is_cheaper(&[&orders, &few], &selected, work));
-        assert!(!orders.joined(&few, &[(None, Some(100.0))]).known);
+        assert!(!orders.joined(&few, &[(None, Some(100.0))], &[], true).known);
+    }
+
+    #[test]
+    fn a_key_says_the_other_columns_of_its_row() {
+        let table = |id, rows, columns: &[(f64, bool)]| {
+            let of: Vec<_> = columns.iter().map(|(n, key)| (Some(*n), *key)).collect();
+            table(rows, &columns.iter().map(|(n, _)| *n).collect::<Vec<_>>()).of_table(id, &of)
+        };
+        // Key, name, nation; key, name; customer, date.
+        let customer = table(0, 1e5, &[(1e5, true), (1e5, false), (25.0, false)]);
+        let nation = table(1, 25.0, &[(25.0, true), (25.0, false)]);
+        let orders = table(2, 1e6, &[(6e4, false), (2400.0, false)]);
+        let groups = |of: &Estimate, keys: &[usize]| {
+            let keys = keys.iter().map(|key| of.columns[*key].clone()).collect();
+            of.grouped(keys, vec![]).rows
+        };
+        assert_eq!(groups(&customer, &[0, 1, 2]), 1e5);
+        assert_eq!(groups(&customer, &[2, 2]), 625.0);
+        let both = customer.joined(&nation, &[(Some(25.0), Some(25.0))], &[(2, 0)], true);
+        let all = orders.joined(&both, &[(Some(6e4), Some(1e5))], &[(0, 0)], true);
+        assert_eq!(all.rows, 1e6);
+        // The order's customer says the customer, who says the nation; not the date.
+        assert_eq!(groups(&all, &[0, 3, 4, 6]), 6e4);
+        assert_eq!(groups(&all, &[2, 0, 5]), 6e4);
+        assert_eq!(groups(&all, &[6]), 25.0);
+        assert_eq!(groups(&all, &[1, 6]), 6e4);
+        assert_eq!(groups(&all, &[0, 1]), 1e6);
+        // Rows of the left side that are kept without a partner have no key of the right one.
+        let left = both.joined(&orders, &[(Some(1e5), Some(6e4))], &[(0, 0)], false);
+        assert_eq!((left.columns[0].identifies, left.columns[5].identifies), (Some(0), None));
+        assert_eq!((left.columns[0].distinct, left.columns[5].distinct), (Some(1e5), Some(6e4)));
     }
 
     #[test]

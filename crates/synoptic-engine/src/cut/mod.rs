@@ -19,7 +19,7 @@ pub(crate) mod cost;
 mod node;
 mod question;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, Statistics};
 use datafusion::datasource::source_as_provider;
-use datafusion::logical_expr::{Expr, Extension, LogicalPlan, TableScan};
+use datafusion::logical_expr::{Extension, LogicalPlan, TableScan};
 use synoptic_catalog::SourceEntry;
 use synoptic_source::{Fragment, JoinKind, Operator, Relation};
 use synoptic_types::{Pushdown, Reason};
@@ -37,7 +37,7 @@ use crate::join_order::domains;
 use crate::scope::Scope;
 
 use ask::{MANY_ROWS, MOST_ASKED, Unknown, ask};
-use build::{Built, build, is_ordered, is_worthwhile, rows_of, skips};
+use build::{Built, build, is_ordered, is_worthwhile, place, rows_of, skips};
 use cost::Estimate;
 use node::{CutNode, Kept};
 use question::question;
@@ -98,17 +98,26 @@ pub(crate) async fn cut(
     }
     let rows = estimates.values().map(|known| known.num_rows.get_value());
     let rows: f64 = rows.map(|rows| rows.map_or(f64::INFINITY, |rows| *rows as f64)).sum();
-    if policy == CutPolicy::ByCost && rows > MANY_ROWS {
-        let trial = Walk { estimates, policy, trial: Some(RefCell::default()) };
+    if policy == CutPolicy::ByCost && rows > MANY_ROWS && has_choice(&plan)? {
+        let trial =
+            Walk { estimates, policy, trial: Some(RefCell::default()), tables: Cell::new(0) };
         let cost = trial.node(plan.clone())?.cost;
         let unknown = trial.trial.map(RefCell::into_inner).unwrap_or_default();
-        // How many rows a table yields decides nothing as long as all of them are moved.
-        if unknown.iter().any(|part| !matches!(part.relation.operator, Operator::Scan(_))) {
-            ask(unknown, cost).await;
-        }
+        ask(unknown, cost).await;
         estimates = trial.estimates;
     }
-    Ok(Walk { estimates, policy, trial: None }.node(plan)?.plan)
+    Ok(Walk { estimates, policy, trial: None, tables: Cell::new(0) }.node(plan)?.plan)
+}
+
+/// Whether there is more in a plan than what single scans do.
+fn has_choice(plan: &LogicalPlan) -> Result<bool> {
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        found |=
+            matches!(node, LogicalPlan::Aggregate(_) | LogicalPlan::Join(_) | LogicalPlan::Sort(_));
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(found)
 }
 
 /// A scan of a source's table, as its source would get it.
@@ -167,6 +176,8 @@ struct Walk {
     policy: CutPolicy,
     /// What sources' planners could say something of, when the plan is only walked to find that out.
     trial: Option<RefCell<Vec<Unknown>>>,
+    /// How many tables were seen.
+    tables: Cell<usize>,
 }
 
 impl Walk {
@@ -202,7 +213,9 @@ impl Walk {
         let statistics = self.estimates.get(&key(scan)).unwrap_or(&unknown);
         let mut estimate = Estimate::of_statistics(statistics, &widths);
         if let Some(domains) = domains(scan) {
-            estimate = estimate.of_domains(&domains);
+            let table = self.tables.get();
+            self.tables.set(table + 1);
+            estimate = estimate.of_table(table, &domains);
         }
         if let Some(limit) = leaf.fragment.limit {
             estimate = estimate.at_most(limit as f64);
@@ -311,11 +324,8 @@ impl Walk {
         let known: Vec<_> = known.map(|remote| (&remote.relation, remote.question)).collect();
         let question = question(&relation, &known);
         let relation = Arc::new(relation);
-        let worth_asking = match &relation.operator {
-            Operator::Join { .. } => true,
-            Operator::Aggregate { groups, .. } => !groups.is_empty(),
-            _ => false,
-        };
+        // Of groups, a sample of rows says less than what is known of keys.
+        let worth_asking = matches!(relation.operator, Operator::Join { .. });
         if let Some(rows) = self.rows(&first.entry, &relation, question, worth_asking) {
             estimate = estimate.seen(rows);
             if let (Operator::Aggregate { groups, .. }, [key, ..]) =
@@ -397,10 +407,6 @@ fn keys_save(join: &Relation, inputs: &[Planned]) -> f64 {
     };
     let (Some(left_side), Some(right_side)) = (side(left), side(right)) else { return 0.0 };
     let width = left.schema.fields().len();
-    let place = |expr: &Expr| match expr {
-        Expr::Column(column) => Relation::index_of(&column.name),
-        _ => None,
-    };
     let pairs = on.iter().filter_map(|(a, b)| Some((place(a)?, place(b)?.checked_sub(width)?)));
     let pairs: Vec<(usize, usize)> = pairs.collect();
     let saved = |(cost, all): (f64, &Estimate), keys: &Estimate, made: &Relation, of_left: bool| {
@@ -434,12 +440,9 @@ fn is_group(relation: &Relation, index: usize) -> bool {
     match &relation.operator {
         Operator::Aggregate { groups, .. } => index < groups.len(),
         Operator::Filter { input, .. } => is_group(input, index),
-        Operator::Project { input, exprs } => match exprs.get(index) {
-            Some(Expr::Column(column)) => {
-                Relation::index_of(&column.name).is_some_and(|index| is_group(input, index))
-            }
-            _ => false,
-        },
+        Operator::Project { input, exprs } => {
+            exprs.get(index).and_then(place).is_some_and(|index| is_group(input, index))
+        }
         _ => false,
     }
 }

@@ -4,8 +4,9 @@
 //! so that the order of joins is the same whether filters are pushed or not.
 
 use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::catalog::TableProvider;
 use datafusion::common::stats::Precision;
-use datafusion::common::{Column, DFSchema, JoinType, Statistics};
+use datafusion::common::{Column, Constraint, DFSchema, JoinType, Statistics};
 use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::{Expr, FetchType, Join, LogicalPlan, SkipType, TableScan};
 
@@ -144,9 +145,28 @@ pub(super) fn expected(plan: &LogicalPlan) -> Option<Expected> {
     }
 }
 
-/// How many different values each column of a scan has in the whole table.
-pub(crate) fn domains(scan: &TableScan) -> Option<Vec<Option<f64>>> {
-    Some(table(scan)?.columns.into_iter().map(|column| column.values.distinct).collect())
+/// How many different values each column of a scan has in the whole table, and whether it is a key.
+pub(crate) fn domains(scan: &TableScan) -> Option<Vec<(Option<f64>, bool)>> {
+    let known = table(scan)?.columns.into_iter().map(|column| column.values.distinct);
+    let provider = source_as_provider(&scan.source).ok()?;
+    let keys = keys(provider.as_ref());
+    let is_key = |place: usize| {
+        let column = scan.projection.as_ref().map_or(Some(place), |all| all.get(place).copied());
+        column.is_some_and(|column| keys.contains(&column))
+    };
+    Some(known.enumerate().map(|(place, distinct)| (distinct, is_key(place))).collect())
+}
+
+/// The columns of which each alone tells all rows apart.
+fn keys(provider: &dyn TableProvider) -> Vec<usize> {
+    let constraints = provider.constraints().into_iter().flat_map(|all| all.iter());
+    let only = constraints.filter_map(|constraint| match constraint {
+        Constraint::PrimaryKey(key) | Constraint::Unique(key) => match key.as_slice() {
+            [only] => Some(*only),
+            _ => None,
+        },
+    });
+    only.collect()
 }
 
 fn table(scan: &TableScan) -> Option<Expected> {
@@ -154,19 +174,7 @@ fn table(scan: &TableScan) -> Option<Expected> {
     let statistics = provider.statistics()?;
     let schema = provider.schema();
     let rows = value(&statistics.num_rows)?;
-    // A key of one column tells all rows apart.
-    let keys: Vec<usize> = provider
-        .constraints()
-        .into_iter()
-        .flat_map(|constraints| constraints.iter())
-        .filter_map(|constraint| match constraint {
-            datafusion::common::Constraint::PrimaryKey(key)
-            | datafusion::common::Constraint::Unique(key) => match key.as_slice() {
-                [only] => Some(*only),
-                _ => None,
-            },
-        })
-        .collect();
+    let keys = keys(provider.as_ref());
     let all: Vec<_> = schema
         .fields()
         .iter()
