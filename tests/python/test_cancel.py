@@ -93,6 +93,17 @@ def test_a_cancelled_call(raw, at_source):
     gone(at_source)
 
 
+def test_one_of_several_endpoints(raw, at_source):
+    info = raw.get_flight_info(wire.statement(SLOW), [("x-synoptic-endpoints", "2")])
+    calls = [raw.do_get_raw(endpoint.ticket) for endpoint in info.endpoints]
+    started(at_source)
+    calls[0].cancel()
+    gone(at_source)
+    with pytest.raises(grpc.RpcError) as caught:
+        list(calls[1])
+    assert caught.value.code() == grpc.StatusCode.CANCELLED
+
+
 @pytest.mark.parametrize("sql", [SLOW, STUCK])
 def test_adbc_cancel(server, at_source, sql):
     with adbc.connect(server.url) as connection, connection.cursor() as cursor:

@@ -11,6 +11,7 @@ use tonic::metadata::{KeyAndValueRef, MetadataMap};
 use crate::connection::ConnectionInfo;
 use crate::edge::Types;
 use crate::encode::Compression;
+use crate::endpoints::MAX_ENDPOINTS;
 use crate::sessions::{COOKIE, ClientSession, Key, Sessions};
 use crate::status::{Fault, Result};
 
@@ -33,6 +34,8 @@ pub(crate) struct Call {
     pub(crate) types: Types,
     /// How it wants batches compressed.
     pub(crate) compression: Compression,
+    /// Over how many endpoints it would read an answer.
+    pub(crate) endpoints: u32,
     /// How long the client waits in all, and until when.
     pub(crate) limit: Option<(Duration, Deadline)>,
     /// Whether the call named its session itself, by cookie or token.
@@ -54,7 +57,7 @@ impl Call {
         let named = session_key(sessions, headers);
         let connection = extensions.get::<ConnectionInfo>().map_or(0, |info| info.id);
         let key = named.unwrap_or(Key::Connection(connection));
-        let (overrides, types, compression) = read_options(headers)?;
+        let Form { overrides, types, compression, endpoints } = read_options(headers)?;
         let client = client_name(headers);
         Ok(Self {
             session: sessions.get(key, &client),
@@ -62,6 +65,7 @@ impl Call {
             overrides,
             types,
             compression,
+            endpoints,
             limit: read_timeout(headers).and_then(|t| Deadline::after(t).map(|d| (t, d))),
             named: named.is_some(),
         })
@@ -128,13 +132,21 @@ fn check_size(headers: &MetadataMap) -> Result<()> {
     ))
 }
 
-/// Session options by name, and how batches are sent.
-type ReadOptions = (Vec<(String, String)>, Types, Compression);
+/// What the headers of this prefix say.
+#[derive(Debug)]
+struct Form {
+    /// Session options by name.
+    overrides: Vec<(String, String)>,
+    types: Types,
+    compression: Compression,
+    endpoints: u32,
+}
 
-fn read_options(headers: &MetadataMap) -> Result<ReadOptions> {
+fn read_options(headers: &MetadataMap) -> Result<Form> {
     let mut probe = QueryOptions::default();
     let mut overrides = Vec::new();
     let (mut types, mut compression) = (Types::default(), Compression::default());
+    let mut endpoints = 1;
     for entry in headers.iter() {
         let KeyAndValueRef::Ascii(name, value) = entry else { continue };
         let Some(option) = name.as_str().strip_prefix(OPTION_PREFIX) else { continue };
@@ -158,6 +170,15 @@ fn read_options(headers: &MetadataMap) -> Result<ReadOptions> {
                     _ => return Err(invalid("it takes 'none', 'lz4' or 'zstd'")),
                 }
             }
+            "endpoints" => {
+                endpoints = match value.trim().parse() {
+                    Ok(number @ 1..=MAX_ENDPOINTS) => number,
+                    _ => {
+                        let why = format!("it takes a number from 1 to {MAX_ENDPOINTS}");
+                        return Err(invalid(&why));
+                    }
+                }
+            }
             option => {
                 // Also on calls that have no use for it: a misspelt option is not passed over.
                 probe.set(option, value).map_err(Error::from)?;
@@ -165,7 +186,7 @@ fn read_options(headers: &MetadataMap) -> Result<ReadOptions> {
             }
         }
     }
-    Ok((overrides, types, compression))
+    Ok(Form { overrides, types, compression, endpoints })
 }
 
 /// The header `grpc-timeout`: at most eight digits and a unit.

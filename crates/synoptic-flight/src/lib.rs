@@ -26,6 +26,7 @@ mod context;
 mod descriptor;
 mod edge;
 mod encode;
+mod endpoints;
 mod metadata;
 mod names;
 mod options;

@@ -22,7 +22,7 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use prost::Message;
-use synoptic_engine::{CancelOutcome, Engine, PlannedQuery, QueryStream, Request, Session};
+use synoptic_engine::{CancelOutcome, Engine, PlannedQuery, Request, Session};
 use synoptic_types::{ErrorCode, QueryId, QueryOptions};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Response};
@@ -31,6 +31,7 @@ use uuid::Uuid;
 use crate::context::Call;
 use crate::edge::{self, Types};
 use crate::encode::{Limits, read_schema, schema_bytes};
+use crate::endpoints::{Rows, SharedAnswers, receipt_json};
 use crate::options::FlightOptions;
 use crate::parameters;
 use crate::status::{Fault, QUERY_ID_HEADER, Result};
@@ -66,6 +67,7 @@ pub(crate) struct Statements {
     signer: Signer,
     options: FlightOptions,
     kept: Cache<QueryId, Kept>,
+    shared: SharedAnswers,
     stop: CancellationToken,
 }
 
@@ -81,7 +83,8 @@ impl Statements {
             .time_to_live(options.planned_ttl)
             .eviction_policy(EvictionPolicy::lru())
             .build();
-        Self { engine, signer, options, kept, stop }
+        let shared = SharedAnswers::new(&options);
+        Self { engine, signer, options, kept, shared, stop }
     }
 
     /// Plans a statement and answers as GetFlightInfo does. `SET` takes effect here.
@@ -111,13 +114,20 @@ impl Statements {
             expires_at: expiry(self.engine.clock().now(), self.options.ticket_ttl),
             arrow_schema: arrow_schema.clone(),
             types: statement.types,
+            endpoint: 0,
         };
-        let receipt = serde_json::to_vec(&planned.receipt())
-            .map_err(|e| Fault::internal(format!("the receipt cannot be written: {e}")))?;
+        // An order that was asked for has one reader; what is written is told once.
+        let divided = call.endpoints > 1 && !planned.is_ordered() && !planned.is_write();
+        let endpoint = match divided {
+            true => (1..=call.endpoints)
+                .map(|endpoint| self.endpoint(&Ticket { endpoint, ..ticket.clone() }))
+                .collect(),
+            false => vec![self.endpoint(&ticket)],
+        };
         let info = FlightInfo {
             schema: arrow_schema,
-            endpoint: vec![self.endpoint(&ticket)],
-            app_metadata: receipt.into(),
+            endpoint,
+            app_metadata: receipt_json(&planned.receipt())?,
             ..FlightInfo::new().with_descriptor(descriptor)
         };
         if planned.is_write() {
@@ -134,7 +144,10 @@ impl Statements {
             let app_metadata = receipt.map_or(info.app_metadata.clone(), Bytes::from);
             return Ok((id, FlightInfo { app_metadata, ..info }));
         }
-        self.kept.insert(id.clone(), Arc::new(Mutex::new(Some(planned))));
+        match divided {
+            true => self.shared.keep(planned, call.endpoints),
+            false => self.kept.insert(id.clone(), Arc::new(Mutex::new(Some(planned)))),
+        }
         Ok((id, info))
     }
 
@@ -145,6 +158,10 @@ impl Statements {
         let answer = async {
             let promised = read_schema(&ticket.arrow_schema)
                 .map_err(|e| Fault::internal(format!("the schema in a ticket: {e}")))?;
+            if ticket.endpoint > 0 {
+                let rows = self.shared.open(&ticket.query, ticket.endpoint).await?;
+                return Ok(self.send(call, Rows::Part(rows), Arc::new(promised)));
+            }
             let planned = match self.take(&ticket.query) {
                 Some(planned) => planned,
                 None => {
@@ -156,7 +173,7 @@ impl Statements {
             };
             let schema = edge::schema(&planned.schema(), ticket.types, Some(&ticket.query));
             same_columns(&promised, &schema)?;
-            Ok(self.send(call, planned.run()?, Arc::new(promised)))
+            Ok(self.send(call, Rows::All(planned.run()?), Arc::new(promised)))
         };
         answer.await.map_err(|f: Fault| f.with_query(&ticket.query))
     }
@@ -173,7 +190,7 @@ impl Statements {
             let started = async { Ok(statement.session.start(request).await?) };
             let query = call.bounded(started).await?;
             let schema = edge::schema(&query.schema(), statement.types, Some(&id));
-            Ok(self.send(call, query, schema))
+            Ok(self.send(call, Rows::All(query), schema))
         };
         answer.await.map_err(|f: Fault| f.with_query(&id))
     }
@@ -223,7 +240,7 @@ impl Statements {
     /// Cancels the query of a ticket, whether it waits or runs.
     pub(crate) fn cancel(&self, handle: &[u8]) -> Result<CancelOutcome> {
         let ticket = Ticket::open(handle, &self.signer)?;
-        let waited = self.take(&ticket.query).is_some();
+        let waited = self.take(&ticket.query).is_some() || self.shared.forget(&ticket.query);
         let outcome = self.engine.cancel(&ticket.query);
         Ok(if waited { CancelOutcome::Cancelled } else { outcome })
     }
@@ -243,6 +260,7 @@ impl Statements {
     /// Ends plans that have waited too long; without it that happens only when plans are used.
     pub(crate) fn sweep(&self) {
         self.kept.run_pending_tasks();
+        self.shared.sweep();
     }
 
     /// How large messages may be.
@@ -315,8 +333,8 @@ impl Statements {
         self.kept.remove(id)?.lock().take()
     }
 
-    fn send(&self, call: &Call, query: QueryStream, schema: SchemaRef) -> Response<Messages> {
-        let id = query.id().clone();
+    fn send(&self, call: &Call, rows: Rows, schema: SchemaRef) -> Response<Messages> {
+        let id = rows.id().clone();
         let sending = Sending {
             schema,
             limits: self.limits(),
@@ -324,7 +342,7 @@ impl Statements {
             compression: call.compression,
             stop: self.stop.child_token(),
         };
-        let mut response = Response::new(stream::answer(query, sending));
+        let mut response = Response::new(stream::answer(rows, sending));
         name_query(&mut response, &id);
         response
     }

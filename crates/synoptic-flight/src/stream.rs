@@ -15,7 +15,6 @@ use arrow_flight::FlightData;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{FutureExt, Stream, StreamExt};
-use synoptic_engine::QueryStream;
 use synoptic_types::{Deadline, ErrorCode, QueryId};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +23,7 @@ use tonic::Status;
 
 use crate::edge;
 use crate::encode::{Compression, Encoded, Encoder, Limits, wire_bytes};
+use crate::endpoints::Rows;
 use crate::status::{Fault, Result, panic_text};
 
 /// What DoGet answers with.
@@ -48,11 +48,11 @@ pub(crate) struct Sending {
     pub(crate) stop: CancellationToken,
 }
 
-/// The messages of a running query.
-pub(crate) fn answer(query: QueryStream, sending: Sending) -> Messages {
-    let id = query.id().clone();
+/// The messages of a running query, or of one endpoint's part of it.
+pub(crate) fn answer(rows: Rows, sending: Sending) -> Messages {
+    let id = rows.id().clone();
     let (sender, receiver) = mpsc::channel(AHEAD);
-    let task = tokio::spawn(produce(query, sending, sender));
+    let task = tokio::spawn(produce(rows, sending, sender));
     Box::pin(Answer { receiver, id, ended: false, _task: AbortOnDropHandle::new(task) })
 }
 
@@ -119,10 +119,10 @@ impl Stream for Answer {
     }
 }
 
-async fn produce(query: QueryStream, sending: Sending, sender: mpsc::Sender<Item>) {
+async fn produce(rows: Rows, sending: Sending, sender: mpsc::Sender<Item>) {
     let limit = sending.limit;
     let stop = sending.stop.clone();
-    let work = AssertUnwindSafe(send_all(query, sending, &sender)).catch_unwind();
+    let work = AssertUnwindSafe(send_all(rows, sending, &sender)).catch_unwind();
     let expired = async {
         match limit {
             Some((limit, deadline)) => {
@@ -154,23 +154,19 @@ async fn produce(query: QueryStream, sending: Sending, sender: mpsc::Sender<Item
 }
 
 /// Sends the schema, every batch, and the receipt on the last message.
-async fn send_all(
-    mut query: QueryStream,
-    sending: Sending,
-    sender: &mpsc::Sender<Item>,
-) -> Result<()> {
+async fn send_all(mut rows: Rows, sending: Sending, sender: &mpsc::Sender<Item>) -> Result<()> {
     let schema = sending.schema;
     let (mut encoder, message) =
         Encoder::new(SchemaRef::clone(&schema), sending.limits, sending.compression);
     let mut outbox = Outbox { sender, held: None };
     outbox.send(message).await?;
-    while let Some(batch) = outbox.wait_for(query.next()).await? {
+    while let Some(batch) = outbox.next(&mut rows).await? {
         let batch = match batch {
             Ok(batch) => edge::batch(&batch, &schema)?,
-            Err(error) => {
+            Err(fault) => {
                 // The rows before the error are right, and were promised to go out.
                 outbox.flush().await?;
-                return Err(error.into());
+                return Err(fault);
             }
         };
         if batch.num_rows() == 0 {
@@ -183,7 +179,7 @@ async fn send_all(
             }
         }
     }
-    let receipt = receipt_json(&query)?;
+    let receipt = rows.receipt()?;
     let fits = |m: &FlightData| wire_bytes(m) + receipt.len() <= sending.limits.message;
     let mut last = match outbox.held.take() {
         Some(held) if fits(&held) => held,
@@ -195,12 +191,6 @@ async fn send_all(
     };
     last.app_metadata = receipt;
     outbox.send(last).await
-}
-
-fn receipt_json(query: &QueryStream) -> Result<Bytes> {
-    serde_json::to_vec(&query.receipt())
-        .map(Bytes::from)
-        .map_err(|e| Fault::internal(format!("the receipt cannot be written: {e}")))
 }
 
 /// Sends messages, the last rows so far a little later than they could be.
@@ -232,17 +222,16 @@ impl Outbox<'_> {
         }
     }
 
-    /// Waits for `next`, and sends what is held when that takes long.
-    async fn wait_for<T>(&mut self, next: impl Future<Output = T>) -> Result<T> {
-        if self.held.is_none() {
-            return Ok(next.await);
+    /// Waits for the next batch, and sends what is held when that takes long.
+    async fn next(&mut self, rows: &mut Rows) -> Result<Option<Result<RecordBatch>>> {
+        if self.held.is_some() {
+            if let Ok(next) = tokio::time::timeout(HOLD, rows.next()).await {
+                return Ok(next);
+            }
+            // Nothing waits for rows meanwhile: another endpoint may have them.
+            self.flush().await?;
         }
-        tokio::pin!(next);
-        if let Ok(next) = tokio::time::timeout(HOLD, &mut next).await {
-            return Ok(next);
-        }
-        self.flush().await?;
-        Ok(next.await)
+        Ok(rows.next().await)
     }
 
     async fn put(&self, message: FlightData) -> Result<()> {

@@ -29,6 +29,8 @@ pub(crate) struct Ticket {
     /// What FlightInfo promised, as an encapsulated IPC message.
     pub(crate) arrow_schema: Bytes,
     pub(crate) types: Types,
+    /// Which of several endpoints of one answer, from 1; 0 for the only one.
+    pub(crate) endpoint: u32,
 }
 
 /// Signs tickets and session tokens.
@@ -78,6 +80,7 @@ impl Ticket {
             expires_at_ms: self.expires_at.timestamp_millis(),
             arrow_schema: self.arrow_schema.to_vec(),
             native_types: self.types == Types::Native,
+            endpoint: self.endpoint,
         }
         .encode_to_vec();
         let mac = signer.sign(PURPOSE, &ticket);
@@ -119,6 +122,7 @@ impl Ticket {
                 .ok_or_else(malformed)?,
             arrow_schema: ticket.arrow_schema.into(),
             types: if ticket.native_types { Types::Native } else { Types::Compatible },
+            endpoint: ticket.endpoint,
         })
     }
 

@@ -81,6 +81,8 @@ pub struct PlannedQuery {
     work: Option<(Work, Replanning)>,
     /// Made from what was last known of a table: to be opened, not run.
     trusted: bool,
+    /// The order of its rows was asked for.
+    ordered: bool,
     /// Its snapshots are being opened.
     opening: bool,
 }
@@ -93,7 +95,7 @@ impl PlannedQuery {
         deadline: Option<Deadline>,
         again: Replanning,
     ) -> Self {
-        let Planned { scope, schema: rows, work, target, trusted } = planned;
+        let Planned { scope, schema: rows, work, target, trusted, ordered } = planned;
         let engine = Arc::clone(session.engine());
         let schema = if target.is_some() { count_schema() } else { Arc::clone(&rows) };
         let work = Some((work, again));
@@ -108,6 +110,7 @@ impl PlannedQuery {
             deadline,
             work,
             trusted,
+            ordered,
             opening: false,
         }
     }
@@ -125,6 +128,11 @@ impl PlannedQuery {
     /// Whether it writes: then it can be run once, and never planned again.
     pub fn is_write(&self) -> bool {
         self.target.is_some()
+    }
+
+    /// Whether the order of its rows was asked for.
+    pub fn is_ordered(&self) -> bool {
+        self.ordered
     }
 
     /// The scans as planned, with nothing counted yet.

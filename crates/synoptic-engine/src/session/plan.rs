@@ -16,7 +16,7 @@ use datafusion::config::ConfigOptions;
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::{Expr, ExprSchemable as _, LogicalPlan};
+use datafusion::logical_expr::{Distinct, Expr, ExprSchemable as _, LogicalPlan};
 use datafusion::optimizer::OptimizerConfig;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::sql::parser::Statement as DFStatement;
@@ -370,6 +370,7 @@ impl Session {
             LogicalPlan::Explain(_) => state.optimize(&plan)?,
             _ => optimized(&state, plan, self.engine().clock().now())?,
         };
+        let ordered = is_ordered(&plan);
         let schema = answer_schema(plan.schema(), &names);
         if let Some(target) = &target {
             target.check(&schema)?;
@@ -382,7 +383,7 @@ impl Session {
         let physical = state.query_planner().create_physical_plan(&plan, &*state).await?;
         let physical = showing_shared(finished(physical)?)?;
         let work = Work::Plan { plan: physical, context };
-        Ok(Planned::new(scope, schema, work, target))
+        Ok(Planned { ordered, ..Planned::new(scope, schema, work, target) })
     }
 
     async fn carry_out(&self, command: Command) -> Result<()> {
@@ -485,6 +486,8 @@ pub(crate) struct Planned {
     pub(crate) target: Option<Target>,
     /// Made from what was last known of a table: to be used only when its source confirms it.
     pub(crate) trusted: bool,
+    /// Whether the order of its rows was asked for.
+    pub(crate) ordered: bool,
 }
 
 impl Planned {
@@ -494,7 +497,7 @@ impl Planned {
         work: Work,
         target: Option<Target>,
     ) -> Self {
-        Self { scope, schema, work, target, trusted: false }
+        Self { scope, schema, work, target, trusted: false, ordered: false }
     }
 }
 
@@ -519,6 +522,19 @@ impl Replanning {
             }
         };
         Deep(Box::pin(work)).boxed()
+    }
+}
+
+/// Whether the rows of `plan` come in an order that somebody asked for, or can be read as text.
+fn is_ordered(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Sort(_) | LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => true,
+        LogicalPlan::Distinct(Distinct::On(on)) => on.sort_expr.is_some(),
+        LogicalPlan::Projection(_)
+        | LogicalPlan::SubqueryAlias(_)
+        | LogicalPlan::Filter(_)
+        | LogicalPlan::Limit(_) => plan.inputs().into_iter().any(is_ordered),
+        _ => false,
     }
 }
 

@@ -15,7 +15,7 @@ fn headers(entries: &[(&str, &str)]) -> MetadataMap {
 
 #[test]
 fn options_come_with_dashes_or_underscores() {
-    let (overrides, types, _) = read_options(&headers(&[
+    let Form { overrides, types, .. } = read_options(&headers(&[
         ("x-synoptic-max-staleness", "5s"),
         ("x-synoptic-on_unmet", "stale"),
         ("x-synoptic-client", "me"),
@@ -52,7 +52,8 @@ fn headers_have_a_limit() {
 
 #[test]
 fn types_are_chosen_by_header() {
-    let types = |value| read_options(&headers(&[("x-synoptic-types", value)])).map(|(_, t, _)| t);
+    let types =
+        |value| read_options(&headers(&[("x-synoptic-types", value)])).map(|form| form.types);
     assert_eq!(types("native").expect("native"), Types::Native);
     assert_eq!(types("Compatible").expect("compatible"), Types::Compatible);
     let fault = types("fast").expect_err("neither");
@@ -63,7 +64,7 @@ fn types_are_chosen_by_header() {
 #[test]
 fn compression_is_chosen_by_header() {
     let chosen = |value| {
-        read_options(&headers(&[("x-synoptic-compression", value)])).map(|(_, _, chosen)| chosen)
+        read_options(&headers(&[("x-synoptic-compression", value)])).map(|form| form.compression)
     };
     assert_eq!(chosen("lz4").expect("lz4"), Compression::Lz4);
     assert_eq!(chosen("ZSTD").expect("zstd"), Compression::Zstd);
@@ -71,6 +72,23 @@ fn compression_is_chosen_by_header() {
     let fault = chosen("gzip").expect_err("none of them");
     assert_eq!(fault.code(), ErrorCode::InvalidOption);
     assert!(fault.message().contains("x-synoptic-compression"), "{}", fault.message());
+}
+
+#[test]
+fn endpoints_are_asked_for_by_header() {
+    let asked = |value| {
+        read_options(&headers(&[("x-synoptic-endpoints", value)])).map(|form| form.endpoints)
+    };
+    assert_eq!(read_options(&MetadataMap::new()).expect("none").endpoints, 1);
+    for (value, number) in [("1", 1), (" 4 ", 4), ("16", 16)] {
+        assert_eq!(asked(value).expect("a number"), number);
+    }
+    for wrong in ["0", "17", "-1", "many", ""] {
+        let fault = asked(wrong).expect_err(wrong);
+        assert_eq!(fault.code(), ErrorCode::InvalidOption);
+        assert!(fault.message().contains("x-synoptic-endpoints"), "{}", fault.message());
+        assert!(fault.message().contains("1 to 16"), "{}", fault.message());
+    }
 }
 
 #[test]

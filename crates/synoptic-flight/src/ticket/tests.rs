@@ -19,6 +19,7 @@ fn ticket() -> Ticket {
         expires_at: at(60),
         arrow_schema: Bytes::from_static(b"schema"),
         types: Types::Native,
+        endpoint: 3,
     }
 }
 
