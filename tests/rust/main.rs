@@ -9,6 +9,7 @@ mod files;
 mod fuzz;
 mod join_keys;
 mod join_order;
+mod partial;
 mod plan_cache;
 mod positions;
 mod postgres;

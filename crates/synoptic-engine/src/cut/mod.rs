@@ -10,6 +10,9 @@
 //! LogicalPlan ─ estimates ─► walk ─► LogicalPlan with RemoteRelation leaves ─► RemoteScanExec
 //! ```
 //!
+//! An aggregate over several sources is tried in two steps, of which the lower one may run at a source
+//! (`partial.rs`). What the estimates cannot know, the sources' planners are asked (`ask.rs`).
+//!
 //! The order of a TopN's rows is not promised by a remote scan, so the sort stays here, over the few
 //! rows that come; so does a limit.
 
@@ -17,6 +20,7 @@ mod ask;
 mod build;
 pub(crate) mod cost;
 mod node;
+mod partial;
 mod question;
 
 use std::cell::{Cell, RefCell};
@@ -27,7 +31,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Result, Statistics};
 use datafusion::datasource::source_as_provider;
-use datafusion::logical_expr::{Extension, LogicalPlan, TableScan};
+use datafusion::logical_expr::{Aggregate, Extension, LogicalPlan, TableScan};
 use synoptic_catalog::SourceEntry;
 use synoptic_source::{Fragment, JoinKind, Operator, Relation};
 use synoptic_types::{Pushdown, Reason};
@@ -40,6 +44,7 @@ use ask::{MANY_ROWS, MOST_ASKED, Unknown, ask};
 use build::{Built, build, is_ordered, is_worthwhile, place, rows_of, skips};
 use cost::Estimate;
 use node::{CutNode, Kept};
+use partial::splits;
 use question::question;
 
 pub(crate) use node::{Planner, is_grouped_relation};
@@ -52,6 +57,10 @@ const USEFUL_KEYS: f64 = 0.5;
 /// Which part of an aggregate's cost is saved when it makes no groups: its rows are read still,
 /// unless there is an index.
 const SAVED_BY_KEYS: f64 = 0.7;
+
+/// An aggregate is done in two steps when that saves so many microseconds. What the second step
+/// costs here is not counted, and neither is what joining fewer rows here saves, which is more.
+const LEAST_SAVED: f64 = 1_000.0;
 
 /// When an operator that a source supports is left to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -99,14 +108,13 @@ pub(crate) async fn cut(
     let rows = estimates.values().map(|known| known.num_rows.get_value());
     let rows: f64 = rows.map(|rows| rows.map_or(f64::INFINITY, |rows| *rows as f64)).sum();
     if policy == CutPolicy::ByCost && rows > MANY_ROWS && has_choice(&plan)? {
-        let trial =
-            Walk { estimates, policy, trial: Some(RefCell::default()), tables: Cell::new(0) };
+        let trial = Walk { trial: Some(RefCell::default()), ..Walk::new(estimates, policy) };
         let cost = trial.node(plan.clone())?.cost;
         let unknown = trial.trial.map(RefCell::into_inner).unwrap_or_default();
         ask(unknown, cost).await;
         estimates = trial.estimates;
     }
-    Ok(Walk { estimates, policy, trial: None, tables: Cell::new(0) }.node(plan)?.plan)
+    Ok(Walk::new(estimates, policy).node(plan)?.plan)
 }
 
 /// Whether there is more in a plan than what single scans do.
@@ -178,16 +186,27 @@ struct Walk {
     trial: Option<RefCell<Vec<Unknown>>>,
     /// How many tables were seen.
     tables: Cell<usize>,
+    /// Only costs are wanted, of plans to choose one from.
+    comparing: Cell<bool>,
 }
 
 impl Walk {
+    fn new(estimates: HashMap<String, Statistics>, policy: CutPolicy) -> Self {
+        let (tables, comparing) = (Cell::new(0), Cell::new(false));
+        Self { estimates, policy, trial: None, tables, comparing }
+    }
+
     fn node(&self, plan: LogicalPlan) -> Result<Planned> {
         let plan =
             plan.map_subqueries(|subquery| Ok(Transformed::yes(self.node(subquery)?.plan)))?.data;
-        if let LogicalPlan::TableScan(scan) = &plan {
-            let leaf = leaf(scan)?;
-            return Ok(self.scan(plan, leaf));
-        }
+        let plan = match plan {
+            LogicalPlan::TableScan(scan) => {
+                let leaf = leaf(&scan)?;
+                return Ok(self.scan(LogicalPlan::TableScan(scan), leaf));
+            }
+            LogicalPlan::Aggregate(aggregate) if !self.comparing.get() => self.split(aggregate)?,
+            plan => plan,
+        };
         let mut inputs = Vec::new();
         let plan = plan.map_children(|child| {
             let mut planned = self.node(child)?;
@@ -200,6 +219,39 @@ impl Walk {
             Ok(Transformed::yes(child))
         })?;
         Ok(self.operator(plan.data, inputs))
+    }
+
+    /// An aggregate, or another plan for the same, when a part of it runs at a source and the whole
+    /// cannot.
+    fn split(&self, aggregate: Aggregate) -> Result<LogicalPlan> {
+        let ways = splits(&aggregate).unwrap_or_else(|error| {
+            tracing::debug!(%error, "an aggregate has no two steps");
+            Vec::new()
+        });
+        let whole = LogicalPlan::Aggregate(aggregate);
+        if ways.is_empty() {
+            return Ok(whole);
+        }
+        self.comparing.set(true);
+        let best = self.cheapest(whole, ways);
+        self.comparing.set(false);
+        best
+    }
+
+    fn cheapest(&self, whole: LogicalPlan, ways: Vec<LogicalPlan>) -> Result<LogicalPlan> {
+        let Planned { cost, remote, .. } = self.node(whole.clone())?;
+        if remote.is_some() {
+            return Ok(whole);
+        }
+        let mut best = (cost, whole);
+        for way in ways {
+            let split = self.node(way.clone())?.cost;
+            let saves = split < cost - LEAST_SAVED;
+            if (saves && split < best.0) || self.policy == CutPolicy::Always {
+                best = (split, way);
+            }
+        }
+        Ok(best.1)
     }
 
     fn scan(&self, plan: LogicalPlan, leaf: Option<Leaf>) -> Planned {
@@ -258,7 +310,8 @@ impl Walk {
         }
         if let (None, Some(unknown)) = (entry.expected(question), &self.trial) {
             let mut unknown = unknown.borrow_mut();
-            if unknown.len() < MOST_ASKED {
+            let asked = unknown.iter().any(|part| part.question == question);
+            if !asked && unknown.len() < MOST_ASKED {
                 let (entry, relation) = (Arc::clone(entry), Arc::clone(relation));
                 unknown.push(Unknown { entry, relation, question });
             }
@@ -268,7 +321,7 @@ impl Walk {
 
     /// Notes why an operator stays here, at the scans below it.
     fn keep(&self, plan: &LogicalPlan, inputs: &[Planned], reason: Reason) {
-        if self.trial.is_none() {
+        if self.trial.is_none() && !self.comparing.get() {
             keep(plan, inputs, &reason);
         }
     }

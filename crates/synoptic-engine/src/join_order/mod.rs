@@ -40,6 +40,7 @@ use crate::catalog::SourceTable;
 use crate::scope::Scope;
 
 pub(crate) use estimate::domains;
+pub(crate) use safe::is_safe;
 
 use enumerate::order;
 use estimate::{Expected, expected, matching};

@@ -1,6 +1,6 @@
 //! Which expressions may be computed for rows they were not written for.
 
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType};
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, ExprSchemable, Operator};
@@ -23,7 +23,7 @@ const TOTAL: &[&str] = &[
 /// A join moved to another place compares rows that a condition elsewhere would have dropped. What
 /// can fail on them (`CAST('x' AS int)`, a division, a sum that overflows) must not see them. An
 /// allow-list: what is not known to be safe is not.
-pub(super) fn is_safe(expr: &Expr, schema: &DFSchema) -> bool {
+pub(crate) fn is_safe(expr: &Expr, schema: &DFSchema) -> bool {
     let mut safe = true;
     let walked = expr.apply(|expr| {
         safe &= is_safe_itself(expr, schema);
@@ -63,9 +63,10 @@ fn is_safe_itself(expr: &Expr, schema: &DFSchema) -> bool {
             | Operator::IsDistinctFrom
             | Operator::IsNotDistinctFrom => true,
             Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Divide => {
+                let types = (binary.left.get_type(schema), binary.right.get_type(schema));
+                let (Ok(left), Ok(right)) = types else { return false };
                 // IEEE arithmetic has a value for everything.
-                let is_float = |side: &Expr| side.get_type(schema).is_ok_and(|t| t.is_floating());
-                is_float(&binary.left) && is_float(&binary.right)
+                (left.is_floating() && right.is_floating()) || has_room(binary.op, &left, &right)
             }
             _ => false,
         },
@@ -76,6 +77,20 @@ fn is_safe_itself(expr: &Expr, schema: &DFSchema) -> bool {
         Expr::ScalarFunction(call) => TOTAL.contains(&call.name()),
         _ => false,
     }
+}
+
+/// Whether every result of decimals has a type with as many digits as it may take.
+fn has_room(op: Operator, left: &DataType, right: &DataType) -> bool {
+    let (DataType::Decimal128(p1, s1), DataType::Decimal128(p2, s2)) = (left, right) else {
+        return false;
+    };
+    let [p1, s1, p2, s2] = [i16::from(*p1), i16::from(*s1), i16::from(*p2), i16::from(*s2)];
+    let digits = match op {
+        Operator::Multiply => p1 + p2 + 1,
+        Operator::Plus | Operator::Minus => (p1 - s1).max(p2 - s2) + s1.max(s2) + 1,
+        _ => return false,
+    };
+    digits <= i16::from(DECIMAL128_MAX_PRECISION)
 }
 
 /// Whether every value of one type has one in the other.
