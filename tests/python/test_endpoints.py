@@ -205,3 +205,34 @@ def test_limits_of_a_call_hold(raw):
     assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     with pytest.raises(grpc.RpcError):
         list(raw.do_get_raw(info.endpoints[1].ticket))
+
+
+def test_why_one_endpoint_broke_off_is_said_by_all(raw):
+    """A row that is too large for a message, in whosever part it is."""
+    too_wide = "SELECT repeat('x', CASE WHEN id = 900 THEN 20000000 ELSE 10 END) AS wide FROM bank.accounts"
+    info = raw.get_flight_info(wire.statement(too_wide), FOUR)
+    calls = [raw.do_get_raw(e.ticket) for e in info.endpoints]
+    said = []
+    for call in calls:
+        try:
+            # Who had come to the end before has nothing that is missing.
+            list(call)
+        except grpc.RpcError as error:
+            said.append((error.code(), error.details()))
+    assert said
+    for code, text in said:
+        assert code == grpc.StatusCode.RESOURCE_EXHAUSTED and "[BUDGET_EXCEEDED]" in text, text
+
+
+def test_opening_waits_for_nobody(raw):
+    """While the first rows of a slow source are waited for, the other endpoints can be opened."""
+    info = raw.get_flight_info(wire.statement("SELECT id FROM bank.stuck"), FOUR)
+    calls = [raw.do_get_raw(e.ticket, timeout=20) for e in info.endpoints]
+    for call in calls:
+        # The schema.
+        assert next(call)
+    calls[0].cancel()
+    for call in calls[1:]:
+        with pytest.raises(grpc.RpcError) as caught:
+            list(call)
+        assert caught.value.code() == grpc.StatusCode.CANCELLED

@@ -6,7 +6,7 @@
 //! before. So one of them cannot be read again, or planned again: the whole answer can.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::RecordBatch;
 use bytes::Bytes;
@@ -58,6 +58,16 @@ impl Rows {
             Self::Part(part) => Ok(part.receipt.clone()),
         }
     }
+
+    /// Tells the readers of other parts why this one breaks off.
+    pub(crate) fn fail(&mut self, fault: &Fault) {
+        if let Self::Part(part) = self
+            && !part.ended
+        {
+            part.ended = true;
+            part.answer.give_up(fault.clone());
+        }
+    }
 }
 
 /// A receipt as clients get it.
@@ -97,6 +107,7 @@ impl SharedAnswers {
             endpoints,
             opened: Mutex::default(),
             given_up: CancellationToken::new(),
+            cause: OnceLock::new(),
             state: tokio::sync::Mutex::new(State::Planned(planned)),
         };
         self.open.waiting.insert(id, Arc::new(answer));
@@ -105,10 +116,11 @@ impl SharedAnswers {
     /// Begins to read an endpoint; the first one starts the query.
     ///
     /// # Errors
-    /// FAILED_PRECONDITION when the answer is not here any more, or the endpoint was read before.
-    pub(crate) async fn open(&self, id: &QueryId, endpoint: u32) -> Result<Part> {
+    /// FAILED_PRECONDITION when the answer is not here any more, or the endpoint was read before; as
+    /// [`PlannedQuery::run`] for all endpoints.
+    pub(crate) fn open(&self, id: &QueryId, endpoint: u32) -> Result<Part> {
         let part = self.part(id, endpoint)?;
-        part.answer.start().await?;
+        part.answer.start()?;
         Ok(part)
     }
 
@@ -119,7 +131,7 @@ impl SharedAnswers {
             None => self.open.waiting.get(id).ok_or_else(gone)?,
         };
         if !answer.opened.lock().insert(endpoint) {
-            return Err(read_before(endpoint, answer.endpoints));
+            return Err(answer.failed().unwrap_or_else(|| read_before(endpoint, answer.endpoints)));
         }
         read.entry(id.clone()).or_insert_with(|| (Arc::clone(&answer), 0)).1 += 1;
         self.open.waiting.invalidate(id);
@@ -130,8 +142,15 @@ impl SharedAnswers {
 
     /// Drops a plan that nobody has begun to read; whether there was one.
     pub(crate) fn forget(&self, id: &QueryId) -> bool {
-        let answer = self.open.waiting.remove(id);
-        answer.is_some_and(|answer| answer.opened.lock().is_empty())
+        let _read = self.open.read.lock();
+        let Some(answer) = self.open.waiting.get(id) else { return false };
+        if !answer.opened.lock().is_empty() {
+            return false;
+        }
+        self.open.waiting.invalidate(id);
+        // Now, and not when the cache gets round to it.
+        answer.give_up(gone());
+        true
     }
 
     /// Ends plans that have waited too long.
@@ -145,8 +164,10 @@ struct Answer {
     id: QueryId,
     endpoints: u32,
     opened: Mutex<BTreeSet<u32>>,
-    /// Fires when a reader has gone, and the rows it got with it.
+    /// Fires when a reader breaks off, and the rows it got are lost.
     given_up: CancellationToken,
+    /// Why it did.
+    cause: OnceLock<Fault>,
     state: tokio::sync::Mutex<State>,
 }
 
@@ -159,15 +180,18 @@ enum State {
 }
 
 impl Answer {
-    async fn start(&self) -> Result<()> {
-        let mut state = self.state.lock().await;
+    fn start(&self) -> Result<()> {
+        // Who holds it has started it, and hears if that failed.
+        let Ok(mut state) = self.state.try_lock() else { return Ok(()) };
         // What is in between is seen when starting it panics.
         let broken = State::Failed(Fault::internal("the query could not be started"));
         let (next, started) = match std::mem::replace(&mut *state, broken) {
             State::Planned(planned) => match planned.run() {
                 Ok(query) => (State::Running(query), Ok(())),
                 Err(error) => {
-                    let fault = Fault::from(error);
+                    let fault = Fault::from(error).adding(
+                        "; then ask for FlightInfo again, as the answer has several endpoints",
+                    );
                     (State::Failed(fault.clone()), Err(fault))
                 }
             },
@@ -199,15 +223,35 @@ impl Answer {
         outcome.map(Next::Ended)
     }
 
-    /// Ends the query, whose rows went partly to a reader that has gone.
+    /// Has the query end for all readers, as rows of it are lost.
+    fn give_up(&self, cause: Fault) {
+        let _ = self.cause.set(cause);
+        self.given_up.cancel();
+        // Whoever holds it sees the signal.
+        if let Ok(mut state) = self.state.try_lock() {
+            self.end_in(&mut state);
+        }
+    }
+
+    /// Ends the query that was given up.
     async fn end(&self) -> Fault {
-        let mut state = self.state.lock().await;
-        if let State::Failed(fault) = &*state {
+        self.end_in(&mut *self.state.lock().await)
+    }
+
+    fn end_in(&self, state: &mut State) -> Fault {
+        if let State::Failed(fault) = state {
             return fault.clone();
         }
-        let fault = given_up();
+        let fault = self.cause.get().cloned().unwrap_or_else(reader_has_gone);
         *state = State::Failed(fault.clone());
         fault
+    }
+
+    fn failed(&self) -> Option<Fault> {
+        match &*self.state.try_lock().ok()? {
+            State::Failed(fault) => Some(fault.clone()),
+            _ => None,
+        }
     }
 }
 
@@ -234,6 +278,10 @@ impl Part {
             next = self.answer.next() => next,
         };
         match next {
+            // Given up while it was fetched: nothing waits for this reader to go on.
+            Ok(Next::Batch(_)) if self.answer.given_up.is_cancelled() => {
+                Some(Err(self.answer.end().await))
+            }
             Ok(Next::Batch(batch)) => Some(Ok(batch)),
             Ok(Next::Ended(receipt)) => {
                 self.receipt = receipt;
@@ -248,13 +296,7 @@ impl Part {
 impl Drop for Part {
     fn drop(&mut self) {
         if !self.ended {
-            self.answer.given_up.cancel();
-            // Whoever holds it sees the signal.
-            if let Ok(mut state) = self.answer.state.try_lock()
-                && !matches!(&*state, State::Failed(_))
-            {
-                *state = State::Failed(given_up());
-            }
+            self.answer.give_up(reader_has_gone());
         }
         let mut read = self.open.read.lock();
         let Some((_, readers)) = read.get_mut(&self.answer.id) else { return };
@@ -271,7 +313,7 @@ impl Drop for Part {
     }
 }
 
-fn given_up() -> Fault {
+fn reader_has_gone() -> Fault {
     Fault::new(
         ErrorCode::Cancelled,
         "the reader of another endpoint of this answer has gone, and its rows with it; ask for \

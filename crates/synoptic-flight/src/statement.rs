@@ -159,7 +159,7 @@ impl Statements {
             let promised = read_schema(&ticket.arrow_schema)
                 .map_err(|e| Fault::internal(format!("the schema in a ticket: {e}")))?;
             if ticket.endpoint > 0 {
-                let rows = self.shared.open(&ticket.query, ticket.endpoint).await?;
+                let rows = self.shared.open(&ticket.query, ticket.endpoint)?;
                 return Ok(self.send(call, Rows::Part(rows), Arc::new(promised)));
             }
             let planned = match self.take(&ticket.query) {
@@ -350,9 +350,13 @@ impl Statements {
     fn endpoint(&self, ticket: &Ticket) -> FlightEndpoint {
         let command = TicketStatementQuery { statement_handle: ticket.seal(&self.signer) };
         // No location: the client goes on with the server it talks to.
-        FlightEndpoint::new()
-            .with_ticket(arrow_flight::Ticket::new(command.as_any().encode_to_vec()))
-            .with_expiration_time(timestamp(ticket.expires_at))
+        let endpoint = FlightEndpoint::new()
+            .with_ticket(arrow_flight::Ticket::new(command.as_any().encode_to_vec()));
+        match ticket.endpoint {
+            0 => endpoint.with_expiration_time(timestamp(ticket.expires_at)),
+            // With a time, clients may take it that they can read it again until then.
+            _ => endpoint,
+        }
     }
 }
 

@@ -66,6 +66,12 @@ impl Fault {
         self
     }
 
+    /// The same with more text.
+    pub(crate) fn adding(mut self, more: &str) -> Self {
+        self.message.push_str(more);
+        self
+    }
+
     /// Names the query in the header `x-query-id`.
     pub(crate) fn with_query(mut self, query: &QueryId) -> Self {
         self.query.get_or_insert_with(|| query.clone());

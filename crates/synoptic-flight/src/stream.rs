@@ -119,10 +119,10 @@ impl Stream for Answer {
     }
 }
 
-async fn produce(rows: Rows, sending: Sending, sender: mpsc::Sender<Item>) {
+async fn produce(mut rows: Rows, sending: Sending, sender: mpsc::Sender<Item>) {
     let limit = sending.limit;
     let stop = sending.stop.clone();
-    let work = AssertUnwindSafe(send_all(rows, sending, &sender)).catch_unwind();
+    let work = AssertUnwindSafe(send_all(&mut rows, sending, &sender)).catch_unwind();
     let expired = async {
         match limit {
             Some((limit, deadline)) => {
@@ -147,20 +147,25 @@ async fn produce(rows: Rows, sending: Sending, sender: mpsc::Sender<Item>) {
     };
     let last = match outcome {
         Ok(()) => Item::Ended,
-        Err(fault) => Item::Failed(fault),
+        Err(fault) => {
+            if !sender.is_closed() {
+                rows.fail(&fault);
+            }
+            Item::Failed(fault)
+        }
     };
     // A client that has gone needs no answer.
     let _ = sender.send(last).await;
 }
 
 /// Sends the schema, every batch, and the receipt on the last message.
-async fn send_all(mut rows: Rows, sending: Sending, sender: &mpsc::Sender<Item>) -> Result<()> {
+async fn send_all(rows: &mut Rows, sending: Sending, sender: &mpsc::Sender<Item>) -> Result<()> {
     let schema = sending.schema;
     let (mut encoder, message) =
         Encoder::new(SchemaRef::clone(&schema), sending.limits, sending.compression);
     let mut outbox = Outbox { sender, held: None };
     outbox.send(message).await?;
-    while let Some(batch) = outbox.next(&mut rows).await? {
+    while let Some(batch) = outbox.next(rows).await? {
         let batch = match batch {
             Ok(batch) => edge::batch(&batch, &schema)?,
             Err(fault) => {

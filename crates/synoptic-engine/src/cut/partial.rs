@@ -13,18 +13,19 @@
 //! Yan and Larson, "Eager Aggregation and Lazy Aggregation", VLDB 1995: rows with equal keys meet the
 //! same partners, so that their sum meets them as often as each of them would have.
 //!
-//! What is below sees rows that the join would drop, so its values must be such that cannot fail.
+//! What is below sees rows that the join would drop, so its values must be such that cannot fail: no
+//! sum of theirs may overflow where the whole one would not.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DFSchemaRef, JoinType, Result, TableReference};
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::{
     Aggregate, AggregateUDF, Expr, ExprSchemable as _, Join, LogicalPlan, Projection,
-    SubqueryAlias, Union, lit, when,
+    SubqueryAlias, Union, cast, lit, when,
 };
 
 use crate::join_order::is_safe;
@@ -106,15 +107,16 @@ impl Call {
         if !params.order_by.is_empty() || params.null_treatment.is_some() || expr.is_volatile() {
             return None;
         }
-        let of_type = expr.get_type(aggregate.input.schema()).ok()?;
-        let (upper, counts) = match (call.func.name(), params.distinct) {
-            ("count", false) => (checked_sum(), true),
-            // The order in which floating-point numbers are added changes their sum.
-            ("sum", false) if !of_type.is_floating() => (Arc::clone(&call.func), false),
-            ("min" | "max", _) => (Arc::clone(&call.func), false),
+        let lower = call.clone();
+        Some(match (call.func.name(), params.distinct) {
+            ("count", false) => Self { lower, upper: checked_sum(), counts: true },
+            ("sum", false) => {
+                let upper = Arc::clone(&call.func);
+                Self { lower: with_room(lower, aggregate.input.schema())?, upper, counts: false }
+            }
+            ("min" | "max", _) => Self { lower, upper: Arc::clone(&call.func), counts: false },
             _ => return None,
-        };
-        Some(Self { lower: call.clone(), upper, counts })
+        })
     }
 
     fn map(&self, to: &impl Fn(&Column) -> Result<Expr>) -> Result<Self> {
@@ -144,6 +146,28 @@ impl Call {
             None,
         ))
     }
+}
+
+/// A sum whose parts fit their type whenever the whole does, as far as there are values for it: of
+/// decimals that leave it digits for ten thousand of the largest, of whole numbers as decimals. `None`
+/// of others; the order in which floating-point numbers are added changes their sum.
+fn with_room(mut sum: AggregateFunction, schema: &DFSchema) -> Option<AggregateFunction> {
+    let [arg] = sum.params.args.as_mut_slice() else { return None };
+    match arg.get_type(schema).ok()? {
+        DataType::Decimal128(precision, _) if precision <= DECIMAL128_MAX_PRECISION - 4 => {}
+        DataType::Int64 | DataType::UInt64 => {
+            let narrow = match unaliased(arg) {
+                Expr::Cast(cast) => cast.expr.get_type(schema).ok()?,
+                other => other.get_type(schema).ok()?,
+            };
+            // Four thousand million of the largest of those fit.
+            if !narrow.is_integer() || narrow.primitive_width()? > 4 {
+                *arg = cast(arg.clone(), DataType::Decimal128(20, 0));
+            }
+        }
+        _ => return None,
+    }
+    Some(sum)
 }
 
 /// The ways to do a part of an aggregate over `input` below it.
@@ -201,6 +225,11 @@ fn over_join(join: &Join, parts: &Parts, schema: &DFSchemaRef) -> Result<Vec<Log
         JoinType::Right | JoinType::RightSemi | JoinType::RightAnti => [false, true],
         _ => [false, false],
     };
+    // Each pair of rows has a value of its own.
+    let mut conditions = join.on.iter().flat_map(|(a, b)| [a, b]).chain(&join.filter);
+    if conditions.any(Expr::is_volatile) {
+        return Ok(Vec::new());
+    }
     let columns = [&join.left, &join.right].map(|side| side.schema().columns());
     let of_one = |column: &&Column| columns.iter().filter(|c| c.contains(column)).count() == 1;
     let all =
@@ -217,17 +246,17 @@ fn over_join(join: &Join, parts: &Parts, schema: &DFSchemaRef) -> Result<Vec<Log
             continue;
         }
         let mut keys: Vec<Expr> = Vec::new();
-        let mut want = |expr: Expr| {
+        let want = |keys: &mut Vec<Expr>, expr: Expr| {
             if !keys.contains(&expr) {
                 keys.push(expr);
             }
         };
         for (left, right) in &join.on {
-            want(plain(if is_left { left } else { right }));
+            want(&mut keys, plain(if is_left { left } else { right }));
         }
         for group in &parts.groups {
             if of_side(group) && !group.column_refs().is_empty() && is_safe(group, side.schema()) {
-                want(group.clone());
+                want(&mut keys, group.clone());
             }
         }
         // What is computed of both sides needs the columns themselves.
@@ -235,8 +264,21 @@ fn over_join(join: &Join, parts: &Parts, schema: &DFSchemaRef) -> Result<Vec<Log
         let wanted: HashSet<&Column> = mixed.flat_map(Expr::column_refs).collect();
         // In the order of the side, so that one statement has one plan.
         let wanted = own.iter().filter(|column| wanted.contains(column)).cloned();
-        let wanted: Vec<Expr> = wanted.map(Expr::Column).filter(|c| !keys.contains(c)).collect();
-        keys.extend(wanted);
+        let wanted: Vec<Expr> = wanted.map(Expr::Column).collect();
+        // -0.0 and 0.0 are one group, of which only one is left to compute with.
+        let is_exact = |column: &Expr| {
+            column.get_type(side.schema()).is_ok_and(|t| !t.is_floating() && !t.is_nested())
+        };
+        if !wanted.iter().all(is_exact) {
+            continue;
+        }
+        for column in wanted {
+            want(&mut keys, column);
+        }
+        // Without groups there is one row even of nothing, which would have partners.
+        if keys.is_empty() && !parts.groups.is_empty() {
+            continue;
+        }
 
         let here = grouped(side, &keys, &parts.calls)?;
         // The side may be a join again.
@@ -335,7 +377,7 @@ fn upper(
             }
             _ => made,
         };
-        // A sum of sums has more digits, of which none is used that the sum has not.
+        // A sum of sums has more digits; what does not fit the sum's own is an error, as it was.
         let is_wider = |from: &DataType| from != field.data_type();
         let made = match made.get_type(plan.schema()) {
             Ok(from) if is_wider(&from) => made.cast_to(field.data_type(), plan.schema())?,
@@ -443,6 +485,22 @@ mod tests {
         assert_eq!(kept.len(), 1, "{kept:#?}");
         assert!(kept[0].contains("Aggregate: groupBy=[[t.desk]]"), "{kept:#?}");
         assert!(ways(joined(JoinType::Full), vec![], vec![count(lit(1_i64))]).is_empty());
+    }
+
+    #[test]
+    fn what_the_lower_step_would_lose_stays_whole() {
+        let desks = || scan("d").build().expect("a scan");
+        let calls = || vec![count(lit(1_i64)), max(col("t.id"))];
+        // No group of the trades is none, and not one.
+        let crossed = || scan("t").cross_join(desks()).expect("a join");
+        assert!(ways(crossed(), vec![col("d.text")], calls()).is_empty());
+        assert_eq!(ways(crossed(), vec![], calls()).len(), 1);
+        let to_text = cast(col("t.price"), DataType::Utf8);
+        assert!(ways(joined(JoinType::Inner), vec![to_text], calls()).is_empty());
+        assert_eq!(ways(joined(JoinType::Inner), vec![col("t.price")], calls()).len(), 1);
+        let chance = datafusion::functions::expr_fn::random().lt(col("t.price"));
+        let by_chance = scan("t").join_on(desks(), JoinType::Inner, [chance]).expect("a join");
+        assert!(ways(by_chance, vec![col("t.desk")], calls()).is_empty());
     }
 
     #[test]
