@@ -30,15 +30,16 @@ const TOP_HERE: f64 = 0.03;
 /// A row past a condition.
 const FILTER_THERE: f64 = 0.05;
 const FILTER_HERE: f64 = 0.02;
-/// A group more in a hash table there, as long as it is small: PostgreSQL takes as long for the ten
-/// first of 11,000 groups of 30,000 joined rows as for sending the rows.
-const GROUP_THERE: f64 = 0.3;
+/// A group more in a hash table there, as long as it is small: PostgreSQL takes no longer for the ten
+/// first groups of 30,000 joined rows, of which nobody knows how many are alike, than for sending the
+/// rows.
+const GROUP_THERE: f64 = 0.2;
 /// Groups of which there are more cost more each: no processor's cache holds them, they go to disk
 /// beyond `work_mem`, and every parallel worker makes them anew and hands them on. PostgreSQL takes
 /// 7 s for the sums of 1.5 million orders of 6 million rows, where reading the rows and summing
 /// here takes 1.6 s.
 const FEW_GROUPS: f64 = 50_000.0;
-const MANY_THERE: f64 = 2.0;
+const MANY_THERE: f64 = 4.0;
 /// How much more a row costs there when rows without a partner are kept: PostgreSQL takes 1 s for
 /// 1.5 million orders of 150,000 customers, half of that when it may drop some.
 const OUTER_THERE: f64 = 1.5;
