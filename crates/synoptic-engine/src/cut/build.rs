@@ -329,7 +329,8 @@ fn rebind(expr: &Expr, at: impl Fn(&Column) -> Result<usize, Reason>) -> Result<
     }
 }
 
-fn unaliased(expr: &Expr) -> &Expr {
+/// An expression without the name it was given.
+pub(super) fn unaliased(expr: &Expr) -> &Expr {
     match expr {
         Expr::Alias(alias) => unaliased(&alias.expr),
         other => other,

@@ -128,6 +128,27 @@ fn has_choice(plan: &LogicalPlan) -> Result<bool> {
     Ok(found)
 }
 
+/// Whether its rows are of more than one source, or of none beside one.
+fn spans_sources(plan: &LogicalPlan) -> Result<bool> {
+    let mut first = None;
+    let mut several = false;
+    plan.apply_with_subqueries(|node| {
+        if node.inputs().is_empty() {
+            let own = entry_of(node).map(|entry| Arc::as_ptr(&entry));
+            several |= *first.get_or_insert(own) != own;
+        }
+        Ok(if several { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(several)
+}
+
+/// The source of a scan's table.
+fn entry_of(node: &LogicalPlan) -> Option<Arc<SourceEntry>> {
+    let LogicalPlan::TableScan(scan) = node else { return None };
+    let provider = source_as_provider(&scan.source).ok()?;
+    Some(provider.downcast_ref::<SourceTable>()?.of_statement()?.0)
+}
+
 /// A scan of a source's table, as its source would get it.
 struct Leaf {
     provider: Arc<dyn TableProvider>,
@@ -224,10 +245,13 @@ impl Walk {
     /// An aggregate, or another plan for the same, when a part of it runs at a source and the whole
     /// cannot.
     fn split(&self, aggregate: Aggregate) -> Result<LogicalPlan> {
-        let ways = splits(&aggregate).unwrap_or_else(|error| {
-            tracing::debug!(%error, "an aggregate has no two steps");
-            Vec::new()
-        });
+        let mut ways = Vec::new();
+        if spans_sources(&aggregate.input)? {
+            ways = splits(&aggregate).unwrap_or_else(|error| {
+                tracing::debug!(%error, "an aggregate has no two steps");
+                Vec::new()
+            });
+        }
         let whole = LogicalPlan::Aggregate(aggregate);
         if ways.is_empty() {
             return Ok(whole);
@@ -240,7 +264,7 @@ impl Walk {
 
     fn cheapest(&self, whole: LogicalPlan, ways: Vec<LogicalPlan>) -> Result<LogicalPlan> {
         let Planned { cost, remote, .. } = self.node(whole.clone())?;
-        if remote.is_some() {
+        if remote.is_some() || (cost < LEAST_SAVED && self.policy == CutPolicy::ByCost) {
             return Ok(whole);
         }
         let mut best = (cost, whole);

@@ -31,6 +31,8 @@ use datafusion::logical_expr::{
 use crate::join_order::is_safe;
 use crate::session::checked_sum;
 
+use super::build::unaliased;
+
 /// The columns between both parts are of this relation: what has some is split already.
 const RELATION: &str = "__partial";
 /// Ways that are compared, of one aggregate.
@@ -410,13 +412,6 @@ fn replaced(expr: &Expr, to: &impl Fn(&Column) -> Result<Expr>) -> Result<Expr> 
         _ => Ok(Transformed::no(expr)),
     })?;
     Ok(replaced.data)
-}
-
-fn unaliased(expr: &Expr) -> &Expr {
-    match expr {
-        Expr::Alias(alias) => unaliased(&alias.expr),
-        other => other,
-    }
 }
 
 fn plain(expr: &Expr) -> Expr {
