@@ -22,7 +22,7 @@ const BANK: &str = "\
         (i % 1000 - 500 + 0.25)::numeric(15,2) AS amount, \
         CASE WHEN i % 7 = 0 THEN NULL ELSE i % 11 END AS lots, ((i % 3) / 100.0)::numeric(15,2) AS rate, \
         (i * 0.1)::float8 AS price, DATE '2024-01-01' + i % 400 AS day, i % 2 = 0 AS buy, \
-        CASE WHEN i = 43 THEN 'x' ELSE (i % 9)::text END AS number \
+        CASE WHEN i = 43 THEN 'x' ELSE (i % 9)::text END AS number, (i % 100)::bigint AS big \
         FROM generate_series(1, 40000) i; \
     CREATE TABLE limits AS SELECT i AS desk, (i * 100)::numeric(15,2) AS least FROM generate_series(0, 60) i; \
     CREATE TABLE huge AS SELECT i AS desk, 9223372036854775807 - i % 2 AS v, repeat('9', 38)::numeric(38,0) AS n \
@@ -227,6 +227,11 @@ async fn groups_are_sent_instead_of_rows() {
         // 43 desks and none; beside 42 rows of desks.
         (
             "SELECT d.name, sum(t.amount), count(*) FROM bank.trades t JOIN lite.desks d ON d.id = t.desk \
+          GROUP BY d.name",
+            90,
+        ),
+        (
+            "SELECT d.name, sum(t.big) FROM bank.trades t JOIN lite.desks d ON d.id = t.desk \
           GROUP BY d.name",
             90,
         ),
