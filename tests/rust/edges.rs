@@ -95,7 +95,8 @@ fn every_invariant_names_a_test_that_exists() {
         let names: Vec<_> = row.split('`').skip(1).step_by(2).collect();
         let [.., file, test] = names[..] else { panic!("no file and test in: {row}") };
         let code = fs::read_to_string(root.join(file)).unwrap_or_else(|e| panic!("{file}: {e}"));
-        assert!(code.contains(&format!("fn {test}(")), "{file} has no test {test}");
+        let word = if file.ends_with(".py") { "def" } else { "fn" };
+        assert!(code.contains(&format!("{word} {test}(")), "{file} has no test {test}");
         seen += 1;
     }
     assert!(seen >= 10, "the table was not found");
