@@ -108,7 +108,7 @@ impl SharedAnswers {
             opened: Mutex::default(),
             given_up: CancellationToken::new(),
             cause: OnceLock::new(),
-            state: tokio::sync::Mutex::new(State::Planned(planned)),
+            state: tokio::sync::Mutex::new(State::Planned(Box::new(planned))),
         };
         self.open.waiting.insert(id, Arc::new(answer));
     }
@@ -172,7 +172,7 @@ struct Answer {
 }
 
 enum State {
-    Planned(PlannedQuery),
+    Planned(Box<PlannedQuery>),
     Running(QueryStream),
     /// With the final receipt.
     Ended(Bytes),
@@ -186,7 +186,7 @@ impl Answer {
         // What is in between is seen when starting it panics.
         let broken = State::Failed(Fault::internal("the query could not be started"));
         let (next, started) = match std::mem::replace(&mut *state, broken) {
-            State::Planned(planned) => match planned.run() {
+            State::Planned(planned) => match (*planned).run() {
                 Ok(query) => (State::Running(query), Ok(())),
                 Err(error) => {
                     let fault = Fault::from(error).adding(
