@@ -22,7 +22,8 @@ pub struct FlightOptions {
     /// How long a plan waits for its DoGet before it is dropped, which ends its query; the ticket
     /// then plans it again. Default two minutes.
     pub planned_ttl: Duration,
-    /// Plans that wait for their DoGet at once; the oldest is dropped. Default 1,024.
+    /// Plans that wait for their DoGet at once, and as many again for answers over several endpoints;
+    /// the oldest is dropped. Default 1,024.
     pub max_planned: u64,
     /// Sessions at once; the one unused for longest is dropped. Default 10,000.
     pub max_sessions: u64,

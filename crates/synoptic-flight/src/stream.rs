@@ -154,6 +154,8 @@ async fn produce(mut rows: Rows, sending: Sending, sender: mpsc::Sender<Item>) {
             Item::Failed(fault)
         }
     };
+    // The sources do not wait for a client that is slow to hear the end.
+    drop(rows);
     // A client that has gone needs no answer.
     let _ = sender.send(last).await;
 }
