@@ -31,8 +31,8 @@ use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStoreExt, PutPayload};
 use serde_json::{Value, json};
 use synoptic_source::{
-    ErrorKind, Fragment, PrepareOptions, PreparedScan, Pushdown, Result, ScanContext, ScanCounters,
-    Snapshot, Source, SourceError, Statement, TableDef,
+    ErrorKind, Fragment, PrepareOptions, PreparedScan, Pushdown, Relation, Result, ScanContext,
+    ScanCounters, Snapshot, Source, SourceError, Statement, TableDef,
 };
 use synoptic_tests::s3::{BUCKET, S3Server, SECRET_KEY};
 use synoptic_types::{QueryId, SourceName, TableName};
@@ -388,6 +388,125 @@ async fn filters_and_dynamic_filters_skip_bytes() {
     assert!(matches!(source.pushdown(&table, &above), Pushdown::No(_)));
     let below = col("price").lt(lit(5.0));
     assert!(matches!(source.pushdown(&table, &below), Pushdown::Inexact(_)));
+}
+
+/// The prepared scan with the keys that a join has collected.
+fn narrowed(ready: &Ready, conditions: &[Expr]) -> Ready {
+    let narrowed = ready.prepared.narrowed(conditions).expect("it takes keys");
+    assert!(narrowed.left.is_empty(), "{:?}", narrowed.left);
+    let snapshot = Arc::clone(&ready.snapshot);
+    Ready { prepared: narrowed.scan, snapshot, counters: Arc::default() }
+}
+
+fn one_of<T: datafusion::logical_expr::Literal>(column: usize, keys: Vec<T>) -> Expr {
+    Relation::column(column).in_list(keys.into_iter().map(lit).collect(), false)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_joins_skip_row_groups_and_rows() {
+    let folder = TempDir::new().expect("a folder");
+    let rows = trades(0..200_000);
+    fs::write(folder.path().join("t.parquet"), parquet(&rows, 10_000)).expect("written");
+    let source = local(folder.path());
+    let table = describe(&source, "t").await.expect("described");
+    let whole = prepare(&source, Fragment::table(Arc::clone(&table)), 2).await.expect("prepared");
+    whole.all(&[]).await.expect("read");
+    let early = |ready: &Ready| ready.prepared.remote_text().contains("before the rest is decoded");
+
+    // Keys of two stretches: the row groups between them are not read, and of the others only the
+    // rows that have one. Longer lists are compared with statistics as ranges.
+    let keys: Vec<i64> =
+        (0..50).map(|i| 15_000 + 7 * i).chain((0..50).map(|i| 170_000 + i)).collect();
+    let some = narrowed(&whole, &[one_of(0, keys.clone())]);
+    assert!(early(&some), "{}", some.prepared.remote_text());
+    let got = by_first_column(&some.all(&[]).await.expect("read"));
+    assert_eq!(got.column(0).as_primitive::<Int64Type>().values(), keys.as_slice());
+    let wanted = arrow::array::UInt32Array::from_iter_values(keys.iter().map(|key| *key as u32));
+    assert_eq!(got, take_record_batch(&rows, &wanted).expect("taken"));
+    let (read, all) = (some.counters.bytes(), whole.counters.bytes());
+    assert!(read * 8 < all, "{read} of {all} bytes");
+
+    // A key of every row group: the bytes are read, the rows are not decoded.
+    let keys: Vec<i64> = (0..40).map(|i| i * 5_000 + 77).collect();
+    let some = narrowed(&whole, &[one_of(0, keys.clone())]);
+    assert_eq!(some.all(&[]).await.expect("read").num_rows(), 40);
+
+    // Keys that are known to keep most rows only skip row groups.
+    let most: Vec<i64> = (0..150_000).collect();
+    let some = narrowed(&whole, &[one_of(0, most)]);
+    assert!(!early(&some), "{}", some.prepared.remote_text());
+    assert!(some.all(&[]).await.expect("read").num_rows() >= 150_000);
+
+    // Of a text nobody knows: it is tried, and given up when it keeps too many rows, here one in
+    // five. The engine checks the others again.
+    let some = narrowed(&whole, &[one_of(1, vec!["Ünïcode, \"quoted\""])]);
+    assert!(early(&some), "{}", some.prepared.remote_text());
+    let got = some.all(&[]).await.expect("read").num_rows();
+    assert!((40_000..200_000).contains(&got), "{got} rows");
+    let some = narrowed(&whole, &[one_of(1, vec!["S2", "S199998", "none"])]);
+    assert_eq!(some.all(&[]).await.expect("read").num_rows(), 2);
+
+    // NULL is a key where a join says so, and two columns go together.
+    let or_null = one_of(1, vec!["S2"]).or(Relation::column(1).is_null());
+    let some = narrowed(&whole, &[or_null, one_of(0, vec![0_i64, 1, 2, 3])]);
+    let got = some.all(&[]).await.expect("read");
+    assert_eq!(by_first_column(&got).column(0).as_primitive::<Int64Type>().values(), &[0, 2]);
+
+    // Floating-point keys stay with the engine; below a limit there are no keys.
+    let price = whole.prepared.narrowed(&[one_of(2, vec![1.0])]).expect("it takes keys");
+    assert_eq!(price.left.len(), 1);
+    let mut fragment = Fragment::table(Arc::clone(&table));
+    fragment.limit = Some(5);
+    let few = prepare(&source, fragment, 1).await.expect("prepared");
+    assert!(few.prepared.narrowed(&[]).is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn filters_beside_keys_keep_what_the_engine_would() {
+    let folder = TempDir::new().expect("a folder");
+    let nan = [1.0, 2.0, 10.0, -f64::NAN, f64::NAN, f64::from_bits(0xFFF0_0000_0000_0001)];
+    let numbers = (0..60_000).map(|i| nan[i % nan.len()]);
+    let keys = Int64Array::from_iter_values((0..60_000).map(|i| i / 100));
+    let columns = [
+        ("f", Arc::new(numbers.collect::<Float64Array>()) as ArrayRef),
+        ("k", Arc::new(keys)),
+        (
+            "text",
+            Arc::new((0..60_000).map(|i| Some(format!("{}", i % 3))).collect::<StringArray>()),
+        ),
+    ];
+    let batch = RecordBatch::try_from_iter(columns).expect("made");
+    fs::write(folder.path().join("p.parquet"), parquet(&batch, 60_000)).expect("written");
+    let source = local(folder.path());
+    let table = describe(&source, "p").await.expect("described");
+    let check = |filter: &Expr, rows: &RecordBatch| {
+        let schema = DFSchema::try_from(Arc::clone(&table.schema)).expect("a schema");
+        let (props, context) = (ExecutionProps::new(), PhysicalPlanningContext::default());
+        let check = create_physical_expr(filter, &schema, &props, &context).expect("planned");
+        let verdict = check.evaluate(rows).and_then(|v| v.into_array(rows.num_rows()));
+        arrow::compute::filter_record_batch(rows, verdict.expect("checked").as_boolean())
+            .expect("filtered")
+    };
+    let all = read(&source, "p").await.expect("read");
+    let key = col("k").in_list(vec![lit(7_i64), lit(300_i64)], false);
+    for filter in [
+        // NaN of either sign is above every number, and statistics know nothing of it.
+        col("f").lt(lit(5.0)),
+        col("f").is_not_null(),
+        col("text").eq(lit("1")),
+        col("text").eq(lit("1")).and(col("f").lt_eq(lit(1.0))),
+        col("k").lt(lit(100_i64)),
+    ] {
+        let mut fragment = Fragment::table(Arc::clone(&table));
+        assert!(matches!(source.pushdown(&table, &filter), Pushdown::Inexact(_)), "{filter}");
+        fragment.filters = vec![filter.clone()];
+        let ready = prepare(&source, fragment, 1).await.expect("prepared");
+        let some = narrowed(&ready, &[one_of(1, vec![7_i64, 300])]);
+        let got = some.all(&[]).await.expect("read");
+        assert!(got.num_rows() <= 200, "{filter}: {} rows", got.num_rows());
+        let wanted = check(&key, &check(&filter, &all));
+        assert_eq!(check(&key, &check(&filter, &got)), wanted, "{filter}");
+    }
 }
 
 /// The values of `filter` over the column `f` that are left when the source skips what it can, and

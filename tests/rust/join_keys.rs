@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::parquet::arrow::ArrowWriter;
+use datafusion::parquet::file::properties::WriterProperties;
 use futures::TryStreamExt;
 use serde_json::{Map, Value, json};
 use synoptic_catalog::Host;
@@ -16,10 +18,11 @@ use synoptic_types::{SourceName, SystemClock};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-/// Two PostgreSQL databases `bank` and `desk` and one SQLite file `notes`.
+/// Two PostgreSQL databases `bank` and `desk`, one SQLite file `notes`, and files in `lake`, which
+/// has none at first.
 struct Three {
     _server: Arc<PostgresServer>,
-    _folder: TempDir,
+    folder: TempDir,
     engine: Arc<Engine>,
 }
 
@@ -55,12 +58,30 @@ impl Three {
         database.execute_batch(notes).expect("valid SQL");
         database.execute_batch("ANALYZE").expect("it is counted");
         sources.push(open("sqlite", "notes", json!({ "path": path })));
+        let lake = folder.path().join("lake");
+        std::fs::create_dir(&lake).expect("a folder");
+        sources.push(open("files", "lake", json!({ "location": lake })));
         let config = EngineConfig { target_partitions: 3, ..EngineConfig::default() };
         let engine = Engine::new(config, Host::new(sources), Arc::new(SystemClock));
-        Self { _server: server, _folder: folder, engine: engine.expect("an engine") }
+        Self { _server: server, folder, engine: engine.expect("an engine") }
     }
 
-    async fn run(&self, sql: &str, options: &[(&str, &str)]) -> (Vec<String>, Receipt) {
+    /// Writes what `sql` answers to the Parquet file of `lake.name`.
+    async fn export(&self, sql: &str, name: &str) {
+        let batches = self.batches(sql, &[]).await;
+        let path = self.folder.path().join("lake").join(format!("{name}.parquet"));
+        let file = std::fs::File::create(path).expect("a new file");
+        let properties = WriterProperties::builder().set_max_row_group_row_count(Some(10_000));
+        let schema = batches.first().expect("there are rows").schema();
+        let writer = ArrowWriter::try_new(file, schema, Some(properties.build()));
+        let mut writer = writer.expect("the types fit");
+        for batch in &batches {
+            writer.write(batch).expect("written");
+        }
+        writer.close().expect("closed");
+    }
+
+    async fn batches(&self, sql: &str, options: &[(&str, &str)]) -> Vec<RecordBatch> {
         let overrides = options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
         let request =
             Request { sql: sql.to_owned(), overrides: overrides.collect(), ..Request::default() };
@@ -68,10 +89,14 @@ impl Three {
             let planned = self.engine.session("test").plan(request).await?;
             planned.run()?.try_collect::<Vec<RecordBatch>>().await
         };
-        let batches = timeout(Duration::from_secs(30), work)
+        timeout(Duration::from_secs(30), work)
             .await
             .unwrap_or_else(|_| panic!("it hangs: {sql}"))
-            .unwrap_or_else(|error| panic!("{sql}: {error}"));
+            .unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    async fn run(&self, sql: &str, options: &[(&str, &str)]) -> (Vec<String>, Receipt) {
+        let batches = self.batches(sql, options).await;
         let latest = self.engine.queries().into_iter().next().expect("it is remembered");
         (lines(&batches), latest.receipt)
     }
@@ -397,11 +422,18 @@ async fn what_is_used_and_what_is_not_is_shown() {
     assert!(shown.contains("join_keys=[id: 12000 keys]"), "{shown}");
     let many = "SELECT r.text FROM desk.many m JOIN notes.remarks r ON r.trade = m.id";
     let shown = explain(many).await;
-    assert!(shown.contains("trade not used: 12000 keys are too many"), "{shown}");
+    assert!(shown.contains("trade not used: no list of keys"), "{shown}");
     // Where they cost more than the rows, they stay.
     let costly = "SELECT t.id FROM desk.many m JOIN bank.trades t ON t.id = m.id";
     let shown = explain(costly).await;
     assert!(shown.contains("id not used: it would save less than it costs"), "{shown}");
+    // Files take them to skip row groups, and rows where few are left.
+    three.export("SELECT id, account, symbol, pad FROM bank.trades ORDER BY id", "trades").await;
+    let few = "SELECT t.id FROM desk.few f JOIN lake.trades t ON t.account = f.account \
+               WHERE t.pad IS NOT NULL";
+    let shown = explain(few).await;
+    assert!(shown.contains("keys of joins, before the rest is decoded: account"), "{shown}");
+    assert_eq!(three.rows_read(few, &[]).await[1].1, 60);
     // Of too many keys, the range is sent when it is known to be narrow.
     let more = "SELECT t.id FROM desk.lots l JOIN bank.wide t ON t.id = l.id";
     let shown = explain(more).await;
@@ -499,9 +531,11 @@ async fn answers_are_the_same_with_and_without() {
     let three = Three::new(&bank, &hostile, &notes).await;
     let columns = ["id", "s", "b", "f", "r", "n", "c", "v", "l", "d", "ts", "tz", "u", "y", "o"];
     let shared = ["id", "f", "v", "d", "ts", "n"];
-    let mut used = 0;
+    three.export("SELECT * FROM bank.big", "big").await;
+    let (mut used, mut early) = (0, 0);
     for (small, big, columns) in [
         ("desk.t", "bank.big", &columns[..]),
+        ("desk.t", "lake.big", &columns[..]),
         ("notes.t", "bank.big", &shared[..]),
         ("desk.t", "notes.big", &shared[..]),
     ] {
@@ -534,10 +568,13 @@ async fn answers_are_the_same_with_and_without() {
             for sql in &queries {
                 let (with, receipt) = three.run(sql, &[]).await;
                 used += usize::from(receipt.scans.iter().any(|s| s.remote_text.contains(" IN (")));
+                let is_early = |text: &str| text.contains("before the rest is decoded");
+                early += usize::from(receipt.scans.iter().any(|s| is_early(&s.remote_text)));
                 let (without, _) = three.run(sql, OFF[0]).await;
                 assert!(with == without, "{sql}: {} and {} rows", with.len(), without.len());
             }
         }
     }
     assert!(used > 60, "keys were sent {used} times");
+    assert!(early > 30, "keys were tried on rows {early} times");
 }

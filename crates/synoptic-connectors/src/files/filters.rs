@@ -9,6 +9,7 @@ use datafusion::logical_expr::{Between, BinaryExpr, Expr, Operator, Volatility};
 use datafusion::physical_expr::expressions::{
     Column as PhysicalColumn, DynamicFilterPhysicalExpr, InListExpr,
 };
+use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_expr::{PhysicalExpr, conjunction, create_physical_expr};
 use std::sync::Arc;
 use synoptic_source::Pushdown;
@@ -69,6 +70,31 @@ pub fn physical(
     Ok((!exprs.is_empty()).then(|| conjunction(exprs)))
 }
 
+/// What joins have found out, as one condition over the columns of `schema`.
+pub fn of_joins(condition: &Expr, schema: &Arc<Schema>) -> DfResult<Arc<dyn PhysicalExpr>> {
+    let physical = physical(&[condition], schema)?;
+    let physical = physical.ok_or_else(|| DataFusionError::Internal("no condition".to_owned()))?;
+    moved(physical, &mut |column| Some(column.clone()))
+}
+
+/// Whether a dynamic filter has got a list of keys, which is a join's and complete.
+pub fn has_list(filter: &Arc<dyn PhysicalExpr>) -> bool {
+    current(filter).is_some()
+}
+
+/// What a dynamic filter says now, when that has a list.
+fn current(filter: &Arc<dyn PhysicalExpr>) -> Option<Arc<dyn PhysicalExpr>> {
+    let current = filter.downcast_ref::<DynamicFilterPhysicalExpr>()?.current().ok()?;
+    let is_list = |expr: &Arc<dyn PhysicalExpr>| Ok(expr.downcast_ref::<InListExpr>().is_some());
+    current.exists(is_list).unwrap_or(false).then_some(current)
+}
+
+/// Whether `filter` is about floating-point numbers.
+pub fn is_of_floats(filter: &Arc<dyn PhysicalExpr>, schema: &Schema) -> bool {
+    let columns = collect_columns(filter);
+    columns.iter().any(|column| has_float(schema.field(column.index()).data_type()))
+}
+
 /// A dynamic filter over the columns `projection` of the table, made one over all its columns. One
 /// that holds a list is a join's and complete, so it is taken as it is; others go on changing while
 /// the file is read. `None` when Parquet statistics cannot decide it.
@@ -77,13 +103,8 @@ pub fn dynamic(
     projection: &[usize],
     schema: &Schema,
 ) -> Option<Arc<dyn PhysicalExpr>> {
-    let has_list = |current: &Arc<dyn PhysicalExpr>| {
-        current.exists(|expr| Ok(expr.downcast_ref::<InListExpr>().is_some())).unwrap_or(false)
-    };
-    let current = filter.downcast_ref::<DynamicFilterPhysicalExpr>();
-    let current = current.and_then(|dynamic| dynamic.current().ok()).filter(has_list);
     let mut usable = true;
-    let moved = moved(current.unwrap_or_else(|| Arc::clone(filter)), &mut |column| {
+    let moved = moved(current(filter).unwrap_or_else(|| Arc::clone(filter)), &mut |column| {
         let index = projection.get(column.index()).copied()?;
         let field = schema.fields().get(index)?;
         usable &= !has_float(field.data_type());

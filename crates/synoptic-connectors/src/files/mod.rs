@@ -26,6 +26,7 @@ mod scan;
 mod schema;
 mod source;
 mod text;
+mod tried;
 mod widening;
 
 use std::sync::Arc;

@@ -7,8 +7,9 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::buffer::Buffer;
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::ipc::reader::StreamDecoder;
 use datafusion::common::ScalarValue;
@@ -24,6 +25,7 @@ use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::execution::object_store::{ObjectStoreRegistry, ObjectStoreUrl};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::{PhysicalExpr, conjunction};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionConfig;
@@ -42,6 +44,7 @@ use super::location::Location;
 use super::pinned::{PinnedStore, Pins};
 use super::source::FilesTable;
 use super::text::Misfit;
+use super::tried::{BEFORE_DECODING, Tried};
 use super::{nan, schema, text, widening};
 
 /// An Arrow file is read in pieces of this size, in bytes, because its reader holds a piece whole.
@@ -61,6 +64,10 @@ pub struct Reading {
     pub schema: SchemaRef,
     /// Over all columns of the table, to skip row groups and pages.
     pub predicate: Option<Arc<dyn PhysicalExpr>>,
+    /// Whether the predicate is also tried on rows, before the rest of them is decoded.
+    pub early: bool,
+    /// What joins have found out, over the projection: rows for which it is not true may be left out.
+    pub keys: Option<Arc<dyn PhysicalExpr>>,
     /// What joins find out while the statement runs, over the projection.
     pub dynamic: Vec<Arc<dyn PhysicalExpr>>,
     pub batch_size: usize,
@@ -70,8 +77,16 @@ impl Reading {
     /// What the fragment's filters and those that joins have made by now say together.
     fn predicate(&self) -> Option<Arc<dyn PhysicalExpr>> {
         let (projection, schema) = (&self.projection, &self.table.schema);
-        let dynamic = self.dynamic.iter();
+        // The lists of joins are in the predicate that is tried on rows.
+        let dynamic = self.dynamic.iter().filter(|f| !(self.early && filters::has_list(f)));
         let dynamic = dynamic.filter_map(|f| filters::dynamic(f, projection, schema));
+        let tried = |f| -> Arc<dyn PhysicalExpr> {
+            match self.early {
+                true => Arc::new(Tried::new(f, BEFORE_DECODING)),
+                false => f,
+            }
+        };
+        let dynamic = dynamic.map(tried);
         let all: Vec<_> = self.predicate.iter().cloned().chain(dynamic).collect();
         (!all.is_empty()).then(|| conjunction(all))
     }
@@ -164,10 +179,9 @@ async fn parquet(
     options.global.pruning = true;
     options.global.bloom_filter_on_read = true;
     options.global.coerce_int96 = Some("us".to_owned());
-    // Rows are filtered by the engine; the predicate only skips row groups and pages. Decoding only
-    // the rows that match takes the reader two to three times as long where a few of every page do
-    // (TPC-H 3 and 4), and saves little where hardly any does.
-    options.global.pushdown_filters = false;
+    // Rows are filtered by the engine; the predicate only skips row groups and pages, and rows where
+    // next to none is expected to match.
+    options.global.pushdown_filters = reading.early;
     let readers = Readers {
         store: Arc::clone(&reading.store),
         footers: Arc::clone(&reading.footers),
@@ -179,16 +193,33 @@ async fn parquet(
     if let Some(predicate) = reading.predicate() {
         source = source.with_predicate(predicate);
     }
-    let schema = Arc::clone(&reading.schema);
+    let (schema, keys) = (Arc::clone(&reading.schema), reading.keys.clone());
     let plain = FileCompressionType::UNCOMPRESSED;
     let batches = run(reading, Arc::new(source), file, reading.projection.clone(), plain)?;
     let batches = batches.map(move |batch| {
         let batch = batch?;
         let columns = batch.columns().iter().map(nan::one_nan).collect::<Result<_, _>>();
         let columns = columns.map_err(DataFusionError::from)?;
-        Ok(with_schema(&schema, columns, batch.num_rows())?)
+        let batch = with_schema(&schema, columns, batch.num_rows())?;
+        Ok(match &keys {
+            Some(keys) => having(keys, batch)?,
+            None => batch,
+        })
     });
     Ok(batches.boxed())
+}
+
+/// The rows of `batch` for which `condition` is true.
+fn having(condition: &Arc<dyn PhysicalExpr>, batch: RecordBatch) -> DfResult<RecordBatch> {
+    match condition.evaluate(&batch)? {
+        ColumnarValue::Array(found) => match found.as_boolean_opt() {
+            Some(found) if found.true_count() < batch.num_rows() => {
+                Ok(filter_record_batch(&batch, found)?)
+            }
+            _ => Ok(batch),
+        },
+        ColumnarValue::Scalar(_) => Ok(batch),
+    }
 }
 
 async fn csv(

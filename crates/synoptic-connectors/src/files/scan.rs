@@ -11,14 +11,14 @@ use datafusion::common::{ColumnStatistics, ScalarValue, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, FileGroupPartitioner};
 use datafusion::logical_expr::Expr;
-use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::{PhysicalExpr, conjunction, split_conjunction};
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use futures::{StreamExt, TryStreamExt};
 use synoptic_source::{
-    BatchStream, Counted, Fragment, PrepareOptions, PreparedScan, Result, ScanContext, ScanVersion,
-    Snapshot, SourceError,
+    BatchStream, Counted, Fragment, KeyLimits, Narrowed, PrepareOptions, PreparedScan, Relation,
+    Result, ScanContext, ScanVersion, Snapshot, SourceError,
 };
-use synoptic_types::{SourceName, TableName, format_bytes};
+use synoptic_types::{Reason, SourceName, format_bytes};
 
 use super::facts::Footers;
 use super::format::Format;
@@ -28,17 +28,21 @@ use super::pinned::{PinnedStore, Pins};
 use super::read::{self, Reading};
 use super::schema::{Looking, sample};
 use super::source::{FilesSnapshot, FilesTable, pins};
+use super::tried::{AFTER_DECODING, BEFORE_DECODING, Tried};
 use super::{filters, partitions};
 
 /// Footers that are read at the same time.
 const CONCURRENT_FOOTERS: usize = 16;
 /// Tables smaller than this are not worth cutting files for, in bytes.
 const SMALLEST_SPLIT: usize = 4 << 20;
+/// Keys of joins are looked up for every row. More of them do not stay in a processor's own cache, and
+/// then it is the join that may as well look.
+const KEYS: KeyLimits = KeyLimits { keys: 20_000, bytes: 1 << 20, each: 0.1 };
 /// Paths that the remote text names.
 const SHOWN_PATHS: usize = 3;
 
 /// What a scan shares with its source.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Shared {
     pub source: SourceName,
     pub location: Arc<Location>,
@@ -92,13 +96,16 @@ impl Kept {
 }
 
 /// See [`PreparedScan`].
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct FilesScan {
     shared: Shared,
-    table_name: TableName,
-    projection: Vec<usize>,
+    fragment: Fragment,
     schema: SchemaRef,
     predicate: Option<Arc<dyn PhysicalExpr>>,
+    /// Whether the predicate is tried on rows before the rest of them is decoded.
+    early: bool,
+    /// What joins have found out, over the projection.
+    keys: Option<Arc<dyn PhysicalExpr>>,
     /// Rows that all partitions together may still yield.
     left: Option<Arc<AtomicUsize>>,
     groups: Vec<Vec<PartitionedFile>>,
@@ -141,10 +148,10 @@ impl FilesScan {
         }
         let remote_text = describe(&shared, &fragment, &kept, &inside, predicate.as_ref());
         Ok(Self {
-            table_name: fragment.table.name().clone(),
             schema: fragment.schema(),
-            projection: fragment.projection,
             predicate,
+            early: false,
+            keys: None,
             left: fragment.limit.map(|limit| Arc::new(AtomicUsize::new(limit))),
             groups,
             pins: pins(&kept.listing),
@@ -155,8 +162,33 @@ impl FilesScan {
                 position: version.to_string(),
                 asked: table.delta.as_ref().is_some_and(|delta| delta.asked.is_some()),
             }),
+            fragment,
             shared,
         })
+    }
+
+    /// The part of the rows that a condition of joins keeps, when the footers tell.
+    fn kept_by(&self, condition: &Expr) -> Option<f64> {
+        let Expr::InList(list) = condition else { return None };
+        let Expr::Column(column) = list.expr.as_ref() else { return None };
+        let known = self.statistics.column_statistics.get(Relation::index_of(&column.name)?)?;
+        let span = known.min_value.get_value()?.distance_u64(known.max_value.get_value()?)?;
+        let rows = self.statistics.num_rows.get_value().map_or(u64::MAX, |rows| *rows as u64);
+        Some(list.list.len() as f64 / span.saturating_add(1).min(rows).max(1) as f64)
+    }
+
+    /// The predicate as conditions that are tried on rows once `first` is.
+    fn tried_early(&self, first: Vec<Arc<dyn PhysicalExpr>>) -> Vec<Arc<dyn PhysicalExpr>> {
+        let after = self.predicate.iter().flat_map(split_conjunction).map(|condition| {
+            // Files hold more than one NaN, and rows are compared once there is only one.
+            match filters::is_of_floats(condition, &self.shared.table.schema) {
+                true => Tried::never(Arc::clone(condition)),
+                false => Tried::new(Arc::clone(condition), BEFORE_DECODING),
+            }
+        });
+        let first = first.into_iter().map(|key| Tried::new(key, BEFORE_DECODING));
+        let all = first.chain(after);
+        all.map(|condition| Arc::new(condition) as _).collect()
     }
 }
 
@@ -181,6 +213,56 @@ impl PreparedScan for FilesScan {
         self.statistics.clone()
     }
 
+    /// Keys skip row groups, pages and rows; rows before their other columns are decoded, where next
+    /// to none of them are left, or nobody knows.
+    fn narrowed(&self, conditions: &[Expr]) -> Option<Narrowed> {
+        let table = &self.shared.table;
+        // Below a limit a filter would change which rows there are.
+        if table.format != Format::Parquet || self.left.is_some() {
+            return None;
+        }
+        let (mut joins, mut keys, mut left) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut early, mut shown) = (false, String::new());
+        for condition in conditions {
+            let named = self.fragment.named(condition)?;
+            let made = filters::of_joins(&named, &table.schema);
+            let both = made.and_then(|made| Ok((made, filters::of_joins(&named, &self.schema)?)));
+            match both {
+                Ok((made, over)) if !filters::is_of_floats(&made, &table.schema) => {
+                    let _ = write!(shown, "{} {made}", if shown.is_empty() { "" } else { " AND" });
+                    let alone = named.column_refs().iter().all(|c| !table.is_partition(&c.name));
+                    let kept = self.kept_by(condition);
+                    early |= alone && kept.is_none_or(|kept| kept <= BEFORE_DECODING);
+                    joins.push(made);
+                    keys.push(Arc::new(Tried::new(over, AFTER_DECODING)) as _);
+                }
+                Ok(_) => left.push((
+                    condition.clone(),
+                    Reason::DifferentMeaning("Parquet statistics leave NaN out".to_owned()),
+                )),
+                Err(e) => left.push((condition.clone(), Reason::NotCapable(e.strip_backtrace()))),
+            }
+        }
+        let mut scan = self.clone();
+        if !joins.is_empty() {
+            // There is nothing to save where the keys are all that is read.
+            scan.early = early && self.fragment.projection.len() > 1;
+            let all = match scan.early {
+                true => self.tried_early(joins),
+                false => self.predicate.iter().cloned().chain(joins).collect(),
+            };
+            scan.predicate = Some(conjunction(all));
+            scan.keys = Some(conjunction(keys));
+            let when = if scan.early { ", before the rest is decoded" } else { "" };
+            let _ = write!(scan.remote_text, "\nkeys of joins{when}:{shown}");
+        }
+        Some(Narrowed { scan: Arc::new(scan), left })
+    }
+
+    fn key_limits(&self) -> KeyLimits {
+        KEYS
+    }
+
     fn open(
         &self,
         partition: usize,
@@ -201,9 +283,11 @@ impl PreparedScan for FilesScan {
             table: Arc::clone(&self.shared.table),
             store: Arc::new(store),
             pins: Arc::clone(&self.pins),
-            projection: self.projection.clone(),
+            projection: self.fragment.projection.clone(),
             schema: Arc::clone(&self.schema),
             predicate: self.predicate.clone(),
+            early: self.early,
+            keys: self.keys.clone(),
             // Below a limit a filter would change which rows there are.
             dynamic: if self.left.is_none() { context.dynamic_filters } else { Vec::new() },
             batch_size: self.batch_size,
@@ -215,7 +299,7 @@ impl PreparedScan for FilesScan {
             left: self.left.clone(),
             done: false,
         };
-        let (source, table) = (self.shared.source.clone(), self.table_name.clone());
+        let (source, table) = (self.shared.source.clone(), self.fragment.table.name().clone());
         let batches = futures::stream::unfold(state, |mut state| async move {
             let next = state.next().await?;
             Some((next, state))

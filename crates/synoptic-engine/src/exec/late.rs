@@ -5,12 +5,13 @@
 //! waits, for a while. Nothing waits for the filters of sorts and aggregates, which are complete
 //! only when the scan has ended.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{Result, ScalarValue, Statistics};
+use datafusion::common::{HashSet, Result, ScalarValue, Statistics};
+use datafusion::execution::TaskContext;
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::{Expr, lit};
 
@@ -18,6 +19,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::DynamicFilterPhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::joins::HashJoinExec;
+use datafusion::prelude::SessionConfig;
 use synoptic_source::{KeyLimits, OperatorCosts, PreparedScan, Relation, Statement};
 use tokio::sync::OnceCell;
 
@@ -102,6 +104,42 @@ pub(crate) fn knowing_joins(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
         Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(())
+}
+
+/// The context of `plan` in which joins list as many keys as one of its scans takes: a longer list
+/// takes time to make and is not used.
+pub(crate) fn listing_keys(
+    plan: &Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+) -> Result<Arc<TaskContext>> {
+    let mut most = None;
+    plan.apply(|node| {
+        if let Some(scan) = node.as_ref().downcast_ref::<RemoteScanExec>()
+            && scan.is_offered_any()
+        {
+            most = most.max(Some(scan.keys_taken()));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    let listed = |config: &SessionConfig| {
+        config.options().optimizer.hash_join_inlist_pushdown_max_distinct_values
+    };
+    let Some(most) = most.filter(|most| *most < listed(context.session_config())) else {
+        return Ok(context);
+    };
+    let mut config = context.session_config().clone();
+    config.options_mut().optimizer.hash_join_inlist_pushdown_max_distinct_values = most;
+    // A plan has its functions in it.
+    Ok(Arc::new(TaskContext::new(
+        context.task_id(),
+        context.session_id(),
+        config,
+        HashMap::new(),
+        HashMap::new(),
+        HashMap::new(),
+        HashMap::new(),
+        context.runtime_env(),
+    )))
 }
 
 /// Whether a scan of `plan` may be narrowed by keys once it runs.

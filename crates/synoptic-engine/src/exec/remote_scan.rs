@@ -213,6 +213,19 @@ impl RemoteScanExec {
         Arc::as_ptr(&self.join_keys).addr()
     }
 
+    /// Whether joins or other operators were told that it takes what they find out.
+    pub(super) fn is_offered_any(&self) -> bool {
+        !self.dynamic_filters.is_empty()
+    }
+
+    /// How many keys it takes from a join.
+    pub(super) fn keys_taken(&self) -> usize {
+        match self.prepared.narrowed(&[]) {
+            Some(_) => self.prepared.key_limits().keys,
+            None => 0,
+        }
+    }
+
     /// Whether `filter` was handed down to it.
     pub(super) fn is_offered(&self, filter: &Arc<dyn PhysicalExpr>) -> bool {
         let id = filter.expression_id();

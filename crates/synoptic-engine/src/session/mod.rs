@@ -9,6 +9,7 @@ mod overflow;
 mod plan;
 mod plan_cache;
 pub(crate) mod settings;
+mod small_decimals;
 mod sum;
 
 use std::collections::BTreeMap;

@@ -5,7 +5,9 @@
 //! decimal of 38 digits gets a 39th, which is then shown as another number. They are replaced by
 //! functions with the same text and type, at two moments. Before each round of optimisation those
 //! over constants, so that folding them fails too; after optimisation the rest, so that the
-//! optimizer and the sources still see operators. Conditions that a source applies stay
+//! optimizer and the sources still see operators. Decimals that cannot overflow are computed by
+//! these functions, too, where they are shown or aggregated: they are quicker with small values
+//! than the operators (`small_decimals`). Conditions that a source applies stay
 //! operators: connectors send only arithmetic that cannot overflow, or that fails at the source.
 
 use std::sync::{Arc, LazyLock};
@@ -28,6 +30,8 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
+
+use super::small_decimals::{self, Operation};
 
 /// Replaces operators over constants. It must stand before the rules that fold constants.
 #[derive(Debug)]
@@ -67,6 +71,12 @@ enum Replaced {
     All,
 }
 
+/// Whether decimals are computed in `plan` to be seen, and not to decide about rows: what filters and
+/// joins say is read by the planner as operators.
+fn shows(plan: &LogicalPlan) -> bool {
+    matches!(plan, LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_))
+}
+
 fn replace(plan: LogicalPlan, which: Replaced) -> Result<Transformed<LogicalPlan>> {
     let mut schema = merge_schema(&plan.inputs());
     if let LogicalPlan::TableScan(scan) = &plan {
@@ -74,11 +84,12 @@ fn replace(plan: LogicalPlan, which: Replaced) -> Result<Transformed<LogicalPlan
     }
     // An aggregate is called after the text of its FILTER, which does not ask the function.
     let names = NamePreserver::new(&plan);
+    let shows = which == Replaced::All && shows(&plan);
     plan.map_expressions(|expr| {
         let name = names.save(&expr);
         let changed = expr.transform_up(|expr| {
             let wanted = which == Replaced::All || is_constant(&expr);
-            Ok(if wanted { replaced(expr, &schema) } else { Transformed::no(expr) })
+            Ok(if wanted { replaced(expr, &schema, shows) } else { Transformed::no(expr) })
         })?;
         Ok(changed.update_data(|expr| name.restore(expr)))
     })
@@ -102,7 +113,7 @@ fn is_constant(expr: &Expr) -> bool {
     matches!(varies, Ok(false))
 }
 
-fn replaced(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
+fn replaced(expr: Expr, schema: &DFSchema, shown: bool) -> Transformed<Expr> {
     let is_integer =
         |expr: &Expr| expr.get_type(schema).is_ok_and(|data_type| data_type.is_integer());
     match expr {
@@ -110,7 +121,8 @@ fn replaced(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
             // Other types are checked already, or cannot overflow.
             Some(function)
                 if is_integer(&left) && is_integer(&right) && function != Checked::Divide
-                    || function.fills_decimals(&left, &right, schema) =>
+                    || function.fills_decimals(&left, &right, schema)
+                    || shown && function.may_be_small(&left, &right, schema) =>
             {
                 Transformed::yes(function.call(vec![*left, *right]))
             }
@@ -156,6 +168,23 @@ impl Checked {
         }
     }
 
+    /// What [`small_decimals`] can do.
+    fn operation(self) -> Option<Operation> {
+        match self {
+            Self::Add => Some(Operation::Add),
+            Self::Subtract => Some(Operation::Subtract),
+            Self::Multiply => Some(Operation::Multiply),
+            Self::Divide | Self::Negate => None,
+        }
+    }
+
+    fn may_be_small(self, left: &Expr, right: &Expr, schema: &DFSchema) -> bool {
+        let is_decimal = |side: &Expr| {
+            side.get_type(schema).is_ok_and(|t| matches!(t, DataType::Decimal128(..)))
+        };
+        self.operation().is_some() && is_decimal(left) && is_decimal(right)
+    }
+
     /// The type of the result for operands of these types: that of the operator.
     fn result_type(self, types: &[DataType]) -> Result<DataType> {
         let empty: Vec<ArrayRef> = types.iter().map(new_empty_array).collect();
@@ -190,6 +219,16 @@ impl Checked {
         });
         let function = Arc::clone(&FUNCTIONS[self as usize]);
         Expr::ScalarFunction(ScalarFunction::new_udf(function, args))
+    }
+
+    /// `result` is the type that it has.
+    fn compute_as(self, args: &[&dyn Datum], result: &DataType) -> Result<ArrayRef, ArrowError> {
+        if let (Some(operation), [left, right]) = (self.operation(), args)
+            && let Some(small) = small_decimals::compute(operation, *left, *right, result)
+        {
+            return Ok(Arc::new(small));
+        }
+        self.compute(args)
     }
 
     fn compute(self, args: &[&dyn Datum]) -> Result<ArrayRef, ArrowError> {
@@ -281,7 +320,7 @@ impl ScalarUDFImpl for CheckedFunction {
             })
             .collect::<Result<_>>()?;
         let datums: Vec<&dyn Datum> = datums.iter().map(AsRef::as_ref).collect();
-        let result = self.function.compute(&datums)?;
+        let result = self.function.compute_as(&datums, args.return_field.data_type())?;
         Ok(if scalars {
             ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?)
         } else {

@@ -31,7 +31,9 @@ use crate::catalog::{SourceTable, StatementCatalogs};
 use crate::cut::cut;
 use crate::engine::hints;
 use crate::error::{Error, Result, timed_out};
-use crate::exec::{keeping_first_rows, knowing_joins, replaying_recursions, yielding_joins};
+use crate::exec::{
+    keeping_first_rows, knowing_joins, listing_keys, replaying_recursions, yielding_joins,
+};
 use crate::freshness::{MAX_ATTEMPTS, Wanted, ask_again, choose_copies};
 use crate::join_order::joins_ordered;
 use crate::query::{
@@ -382,6 +384,7 @@ impl Session {
         let plan = sharing(plan, &state, finished).await?;
         let physical = state.query_planner().create_physical_plan(&plan, &*state).await?;
         let physical = showing_shared(finished(physical)?)?;
+        let context = listing_keys(&physical, context)?;
         let work = Work::Plan { plan: physical, context };
         Ok(Planned { ordered, ..Planned::new(scope, schema, work, target) })
     }

@@ -35,7 +35,7 @@ fn one_of(expr: Physical, values: ArrayRef) -> Physical {
     Arc::new(list.expect("the types agree"))
 }
 
-fn ints(values: &[i32]) -> Option<std::collections::HashSet<ScalarValue>> {
+fn ints(values: &[i32]) -> Option<datafusion::common::HashSet<ScalarValue>> {
     Some(values.iter().map(|v| ScalarValue::Int32(Some(*v))).collect())
 }
 
