@@ -30,7 +30,7 @@ use bank::{Bank, Place};
 use generate::Generator;
 use query::Query;
 use rng::Rng;
-use verdict::{Verdict, judge};
+use verdict::{Difference, Verdict, judge};
 use world::World;
 
 /// Queries over one set of tables: making the tables costs as much as about ten.
@@ -77,6 +77,8 @@ struct Tally {
     rows: AtomicU64,
     empty: AtomicU64,
     errors: AtomicU64,
+    /// Plain DataFusion's least or greatest of floating-point numbers was another one.
+    known: AtomicU64,
     found: Mutex<Vec<String>>,
 }
 
@@ -111,7 +113,11 @@ async fn random_queries_have_one_answer() {
     let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
     let (asked, rows, empty, errors) =
         (of(&tally.asked), of(&tally.rows), of(&tally.empty), of(&tally.errors));
-    eprintln!("{asked} queries: {rows} with rows, {empty} without, {errors} with the same error");
+    eprintln!(
+        "{asked} queries: {rows} with rows, {empty} without, {errors} with the same error, {} where \
+         plain DataFusion takes another least or greatest of floats",
+        of(&tally.known)
+    );
     let found = tally.found.lock();
     assert!(found.is_empty(), "{} differ:\n\n{}", found.len(), found.join("\n\n"));
     // A generator that writes nonsense would find agreement everywhere.
@@ -140,6 +146,12 @@ async fn ask_seed(seed: u64, only: Option<u64>, tally: &Tally) {
                 }
                 continue;
             }
+            Verdict::Different(Difference::Rows("plain"))
+                if takes_extreme_of_floats(&case.query.sql()) =>
+            {
+                tally.known.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
             Verdict::Different(difference) => difference,
         };
         let before = case.query.sql();
@@ -163,4 +175,25 @@ async fn ask_seed(seed: u64, only: Option<u64>, tally: &Tally) {
         tally.found.lock().push(text);
     }
     bank.close().await;
+}
+
+/// Whether `min` or `max` of a floating-point column is asked for, whose groups begin with the largest
+/// finite number in plain DataFusion: infinity is lost. What it answers to these is nothing to compare
+/// with; that our own ways agree is still looked at.
+fn takes_extreme_of_floats(sql: &str) -> bool {
+    ["min(", "max("].iter().flat_map(|call| sql.match_indices(call)).any(|(at, call)| {
+        let inside = &sql[at + call.len()..];
+        let mut depth = 1;
+        let end = inside.find(|c| {
+            depth += i32::from(c == '(') - i32::from(c == ')');
+            depth == 0
+        });
+        let argument = &inside[..end.unwrap_or(inside.len())];
+        [".f", ".q", ".r"].iter().any(|column| {
+            argument.match_indices(column).any(|(at, _)| {
+                let next = argument[at + column.len()..].chars().next();
+                next.is_none_or(|c| !c.is_alphanumeric())
+            })
+        })
+    })
 }

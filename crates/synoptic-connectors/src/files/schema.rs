@@ -431,19 +431,22 @@ fn wider(format: Format, a: &DataType, b: &DataType) -> Option<DataType> {
             Some(DataType::Utf8View)
         }
         (Format::Parquet | Format::Arrow, a, b) if a.is_binary() && b.is_binary() => {
-            Some(DataType::BinaryView)
+            let large = [a, b].contains(&&DataType::LargeBinary);
+            Some(if large { DataType::LargeBinary } else { DataType::Binary })
         }
         _ => None,
     }
 }
 
-/// A field as a table shows it: nullable, without metadata, a dictionary as what it holds.
+/// A field as a table shows it: nullable, without metadata, a dictionary as what it holds. Bytes are
+/// not a view: functions such as `coalesce` do not take one beside the bytes of other sources.
 fn plain(field: &Field) -> Field {
     let data_type = match field.data_type() {
         DataType::Dictionary(_, values) => values.as_ref().clone(),
         DataType::RunEndEncoded(_, values) => values.data_type().clone(),
         other => other.clone(),
     };
+    let data_type = if data_type == DataType::BinaryView { DataType::Binary } else { data_type };
     Field::new(field.name(), data_type, true)
 }
 

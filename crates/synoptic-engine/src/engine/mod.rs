@@ -376,7 +376,7 @@ fn base_state(config: &EngineConfig, runtime: &Arc<RuntimeEnv>) -> SessionState 
     // The keys of a small build side go to the other side's source, one by one up to here. The
     // size bounds what is kept of the keys before equal ones are put together.
     options.optimizer.hash_join_inlist_pushdown_max_distinct_values = 100_000;
-    options.optimizer.hash_join_inlist_pushdown_max_size = 4 << 20;
+    options.optimizer.hash_join_inlist_pushdown_max_size = 1 << 20;
     // now() is a moment and not a wall-clock reading.
     options.execution.time_zone = Some("UTC".to_owned());
     let mut rules = Analyzer::new().rules;

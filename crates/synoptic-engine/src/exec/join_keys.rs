@@ -12,8 +12,8 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::Array;
-use arrow::datatypes::{DataType, Schema};
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::{DataType, Int64Type, Schema};
 use datafusion::common::{HashSet, ScalarValue};
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::expressions::{
@@ -222,20 +222,27 @@ fn membership(list: &InListExpr, schema: &Schema) -> Keys {
     let mut all = Keys::Any;
     for (place, part) in call.args().iter().enumerate() {
         let Some(key) = Key::of(part, schema) else { continue };
-        let values: Option<Vec<ScalarValue>> = literals
-            .iter()
-            .map(|literal| match literal {
-                ScalarValue::Struct(row) if place < row.num_columns() && row.len() == 1 => {
-                    ScalarValue::try_from_array(row.column(place), 0).ok()
-                }
-                _ => None,
-            })
-            .collect();
-        if let Some(values) = values {
+        if let Some(values) = distinct(&literals, place) {
             all = all.and(key.values(values.into_iter()));
         }
     }
     all
+}
+
+/// The different values in column `place` of rows that are literals: of many keys of two columns,
+/// one column often has few.
+fn distinct(rows: &[&ScalarValue], place: usize) -> Option<HashSet<ScalarValue>> {
+    let (mut numbers, mut others) = (HashSet::new(), HashSet::new());
+    for row in rows {
+        let ScalarValue::Struct(row) = row else { return None };
+        let column = row.columns().get(place).filter(|column| column.len() == 1)?;
+        match column.as_primitive_opt::<Int64Type>().filter(|column| column.is_valid(0)) {
+            Some(column) => _ = numbers.insert(column.value(0)),
+            None => _ = others.insert(ScalarValue::try_from_array(column, 0).ok()?),
+        }
+    }
+    others.extend(numbers.into_iter().map(ScalarValue::from));
+    Some(others)
 }
 
 /// A column of the scan, perhaps widened to the type of the other side's key.
