@@ -8,6 +8,7 @@ use futures::TryStreamExt;
 use serde_json::{Map, json};
 use synoptic_catalog::Host;
 use synoptic_engine::{Engine, EngineConfig, Receipt, Request};
+use synoptic_tests::postgres::PostgresServer;
 use synoptic_types::{SourceName, SystemClock};
 use tempfile::TempDir;
 
@@ -120,6 +121,36 @@ async fn answers_are_those_of_asking_twice() {
             );
         }
     }
+}
+
+/// Each mention could go to PostgreSQL with what is around it, which would make the groups twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_that_are_asked_for_twice_are_not_made_twice_at_the_source() {
+    let server = PostgresServer::shared();
+    let database = server.create_database().await;
+    let client = server.client(&database).await;
+    let setup = "CREATE TABLE suppliers AS SELECT i AS id, 'supplier ' || i AS name \
+                     FROM generate_series(1, 2000) i; \
+                 CREATE TABLE items AS SELECT i, i % 2000 + 1 AS supplier, \
+                     (i * 7919 % 10007)::numeric(15, 2) AS amount FROM generate_series(1, 200000) i; \
+                 ANALYZE";
+    client.batch_execute(setup).await.expect("the tables are made");
+    let options = Map::from_iter([("url".to_owned(), json!(server.url(&database)))]);
+    let source =
+        synoptic_connectors::open("postgres", SourceName::new("pg"), options, Path::new("/"));
+    let host = Host::new(vec![source.expect("valid options")]);
+    let engine = Engine::new(here(), host, Arc::new(SystemClock)).expect("an engine");
+    let world = World { _folder: TempDir::new().expect("a folder"), engine };
+    let sql = "WITH revenue AS (SELECT supplier, sum(amount) AS total FROM pg.items \
+                   WHERE i > 1000 GROUP BY supplier) \
+               SELECT s.name, r.total FROM pg.suppliers s JOIN revenue r ON r.supplier = s.id \
+               WHERE r.total = (SELECT max(total) FROM revenue) ORDER BY 1";
+    let (answer, receipt) = world.ask("auto", sql).await;
+    let made = receipt.scans.iter().filter(|scan| scan.remote_text.contains("items")).count();
+    assert_eq!(made, 1, "{:?}", receipt.scans);
+    assert_eq!(answer, world.ask("none", sql).await.0);
+    let (plan, _) = world.ask("auto", &format!("EXPLAIN {sql}")).await;
+    assert!(plan.contains("asked for more than once, and computed once for all"), "{plan}");
 }
 
 #[tokio::test]

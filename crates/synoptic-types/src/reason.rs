@@ -19,6 +19,8 @@ pub enum Reason {
     PruningOnly,
     /// Moving what it yields, or doing the work there, costs more than doing it here.
     NotCheaper,
+    /// What is below it is asked for more than once, and computed once for all.
+    ComputedOnce,
     /// A filter that stays here stands between this operator and the source.
     BelowLocalFilter,
 }
@@ -33,6 +35,9 @@ impl fmt::Display for Reason {
             Self::Volatile(what) => write!(f, "{what} is volatile"),
             Self::PruningOnly => write!(f, "used at the source to skip data, checked again here"),
             Self::NotCheaper => write!(f, "would not be cheaper at the source"),
+            Self::ComputedOnce => {
+                write!(f, "what is below is asked for more than once, and computed once for all")
+            }
             Self::BelowLocalFilter => write!(f, "a filter that stays here comes first"),
         }
     }

@@ -67,16 +67,12 @@ fn ranges(list: &InListExpr) -> Option<Vec<Range>> {
     let mut values: Vec<&ScalarValue> = values.collect::<Option<_>>()?;
     // NULL is equal to nothing.
     values.retain(|value| !value.is_null());
-    let mut comparable = true;
-    values.sort_by(|a, b| {
-        a.partial_cmp(b).unwrap_or_else(|| {
-            comparable = false;
-            Ordering::Equal
-        })
-    });
-    if !comparable {
+    let data_type = values.first()?.data_type();
+    let ordered = !data_type.is_nested() && !data_type.is_floating();
+    if !ordered || values.iter().any(|value| value.data_type() != data_type) {
         return None;
     }
+    values.sort_by(|a, b| a.partial_cmp(b).unwrap_or(Ordering::Equal));
     // Apart at the widest gaps; in equal parts where there is no measure of them.
     let distances = values.windows(2).map(|pair| pair[0].distance_u64(pair[1]));
     let mut gaps: Vec<(usize, u64)> = match distances.collect::<Option<Vec<u64>>>() {
@@ -188,7 +184,7 @@ impl PhysicalExpr for Members {
 
 #[cfg(test)]
 mod unit_tests {
-    use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray};
+    use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray, StructArray};
     use datafusion::physical_expr::expressions::{Column, InListExpr};
     use proptest::prelude::*;
 
@@ -237,6 +233,14 @@ mod unit_tests {
             [0, 1_999, 5_000, 999_999, 1_001_999, 1_002_500, i64::MAX].into_iter().collect();
         let found = in_ranges(Arc::new(keys), Arc::new(rows), false).expect("they have an order");
         assert_eq!(found, [true, true, false, false, true, false, true]);
+    }
+
+    #[test]
+    fn keys_of_two_columns_have_no_ranges() {
+        let numbers: ArrayRef = Arc::new((0..100).rev().collect::<Int64Array>());
+        let pairs = StructArray::try_from(vec![("c0", Arc::clone(&numbers)), ("c1", numbers)]);
+        let pairs: ArrayRef = Arc::new(pairs.expect("equally long"));
+        assert_eq!(in_ranges(Arc::clone(&pairs), pairs, false), None);
     }
 
     #[test]

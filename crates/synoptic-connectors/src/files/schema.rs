@@ -126,7 +126,10 @@ pub async fn infer(
             let views = transform_schema_to_view(&schema);
             let fields = schema.fields().iter().zip(views.fields());
             let declared = |name: &str| spec.read.schema.iter().any(|(known, _)| known == name);
-            let fields = fields.map(|(plain, view)| match declared(plain.name()) {
+            // Bytes are no view either: functions such as `coalesce` do not take one beside the bytes
+            // of other sources.
+            let stays = |field: &Field| declared(field.name()) || field.data_type().is_binary();
+            let fields = fields.map(|(plain, view)| match stays(plain) {
                 true => Arc::clone(plain),
                 false => Arc::clone(view),
             });
@@ -438,8 +441,7 @@ fn wider(format: Format, a: &DataType, b: &DataType) -> Option<DataType> {
     }
 }
 
-/// A field as a table shows it: nullable, without metadata, a dictionary as what it holds. Bytes are
-/// not a view: functions such as `coalesce` do not take one beside the bytes of other sources.
+/// A field as a table shows it: nullable, without metadata, a dictionary as what it holds.
 fn plain(field: &Field) -> Field {
     let data_type = match field.data_type() {
         DataType::Dictionary(_, values) => values.as_ref().clone(),

@@ -72,7 +72,8 @@ pub enum CutPolicy {
     Always,
 }
 
-/// Replaces parts of `plan` by what their sources run.
+/// Replaces parts of `plan` by what their sources run. `repeated` are parts that it has more than once
+/// and that may be computed once for all who mention them.
 ///
 /// # Errors
 /// When the plan cannot be walked, which is a bug.
@@ -80,6 +81,7 @@ pub(crate) async fn cut(
     plan: LogicalPlan,
     scope: &Scope,
     policy: CutPolicy,
+    repeated: Vec<LogicalPlan>,
 ) -> Result<LogicalPlan> {
     if scope.pushdown == Pushdown::None {
         return Ok(plan);
@@ -114,7 +116,7 @@ pub(crate) async fn cut(
         ask(unknown, cost).await;
         estimates = trial.estimates;
     }
-    Ok(Walk::new(estimates, policy).node(plan)?.plan)
+    Walk::new(estimates, policy).best(plan, repeated)
 }
 
 /// Whether there is more in a plan than what single scans do.
@@ -177,6 +179,8 @@ struct Planned {
     cost: f64,
     /// All of it at one source.
     remote: Option<Remote>,
+    /// It is computed once for several who ask, so that none of these can take it with it.
+    once: bool,
     /// The remote scans in `plan`, for the reasons why what is over them stays here.
     scans: Vec<Scan>,
 }
@@ -209,15 +213,42 @@ struct Walk {
     tables: Cell<usize>,
     /// Only costs are wanted, of plans to choose one from.
     comparing: Cell<bool>,
+    /// Parts that are computed once, and whether they were met.
+    repeated: Vec<(LogicalPlan, Cell<bool>)>,
 }
 
 impl Walk {
     fn new(estimates: HashMap<String, Statistics>, policy: CutPolicy) -> Self {
         let (tables, comparing) = (Cell::new(0), Cell::new(false));
-        Self { estimates, policy, trial: None, tables, comparing }
+        Self { estimates, policy, trial: None, tables, comparing, repeated: Vec::new() }
+    }
+
+    /// The plan in which the parts of `repeated` are computed once each, if that costs less than to
+    /// leave every mention to what is around it.
+    fn best(mut self, plan: LogicalPlan, repeated: Vec<LogicalPlan>) -> Result<LogicalPlan> {
+        if !repeated.is_empty() && self.policy == CutPolicy::ByCost {
+            self.comparing.set(true);
+            let apart = self.node(plan.clone())?.cost;
+            self.repeated = repeated.into_iter().map(|part| (part, Cell::new(false))).collect();
+            let once = self.node(plan.clone())?.cost;
+            self.comparing.set(false);
+            if apart <= once {
+                self.repeated.clear();
+            }
+        }
+        Ok(self.node(plan)?.plan)
     }
 
     fn node(&self, plan: LogicalPlan) -> Result<Planned> {
+        let Some((_, met)) = self.repeated.iter().find(|(part, _)| *part == plan) else {
+            return self.part(plan);
+        };
+        let cost = |cost| if met.replace(true) { 0.0 } else { cost };
+        let planned = self.part(plan)?;
+        Ok(Planned { cost: cost(planned.cost), remote: None, once: true, ..planned })
+    }
+
+    fn part(&self, plan: LogicalPlan) -> Result<Planned> {
         let plan =
             plan.map_subqueries(|subquery| Ok(Transformed::yes(self.node(subquery)?.plan)))?.data;
         let plan = match plan {
@@ -263,7 +294,7 @@ impl Walk {
     }
 
     fn cheapest(&self, whole: LogicalPlan, ways: Vec<LogicalPlan>) -> Result<LogicalPlan> {
-        let Planned { cost, remote, .. } = self.node(whole.clone())?;
+        let Planned { cost, remote, .. } = self.part(whole.clone())?;
         if remote.is_some() || (cost < LEAST_SAVED && self.policy == CutPolicy::ByCost) {
             return Ok(whole);
         }
@@ -280,7 +311,7 @@ impl Walk {
 
     fn scan(&self, plan: LogicalPlan, leaf: Option<Leaf>) -> Planned {
         let (Some(leaf), LogicalPlan::TableScan(scan)) = (leaf, &plan) else {
-            return Planned { plan, cost: 0.0, remote: None, scans: Vec::new() };
+            return Planned { plan, cost: 0.0, remote: None, once: false, scans: Vec::new() };
         };
         let schema = leaf.fragment.schema();
         let widths: Vec<_> =
@@ -314,7 +345,7 @@ impl Walk {
             estimate,
         };
         let scans = vec![Scan::Table(leaf.provider)];
-        Planned { plan, cost, remote: Some(remote), scans }
+        Planned { plan, cost, remote: Some(remote), once: false, scans }
     }
 
     /// How many rows came when the same was asked before, or how many the source's planner expects
@@ -355,9 +386,18 @@ impl Walk {
         let cost = inputs.iter().map(|input| input.cost).sum();
         let here = |plan, cost, inputs: Vec<Planned>, remote| {
             let scans = inputs.into_iter().flat_map(|input| input.scans).collect();
-            Planned { plan, cost, remote, scans }
+            Planned { plan, cost, remote, once: false, scans }
         };
-        let Some(first) = one_source(&inputs) else { return here(plan, cost, inputs, None) };
+        let Some(first) = one_source(&inputs) else {
+            if !inputs.iter().any(|input| input.once) {
+                return here(plan, cost, inputs, None);
+            }
+            if matches!(plan, LogicalPlan::SubqueryAlias(_) | LogicalPlan::Projection(_)) {
+                return Planned { once: true, ..here(plan, cost, inputs, None) };
+            }
+            self.keep(&plan, &inputs, Reason::ComputedOnce);
+            return here(plan, cost, inputs, None);
+        };
         // Only names change.
         if matches!(plan, LogicalPlan::SubqueryAlias(_)) {
             return here(plan, cost, inputs, Some(first));
@@ -467,7 +507,8 @@ impl Walk {
                 }
             }
         };
-        Planned { plan, cost: cost_there, remote: whole, scans: vec![Scan::Cut(kept)] }
+        let scans = vec![Scan::Cut(kept)];
+        Planned { plan, cost: cost_there, remote: whole, once: false, scans }
     }
 }
 
@@ -548,8 +589,8 @@ fn is_sure(plan: &LogicalPlan, estimate: &Estimate) -> bool {
 
 fn keep(plan: &LogicalPlan, inputs: &[Planned], reason: &Reason) {
     let what = plan.display().to_string();
-    for scan in inputs.iter().filter(|input| input.remote.is_some()).flat_map(|input| &input.scans)
-    {
+    let inputs = inputs.iter().filter(|input| input.remote.is_some() || input.once);
+    for scan in inputs.flat_map(|input| &input.scans) {
         let kept = (what.clone(), reason.clone());
         match scan {
             Scan::Cut(all) => {

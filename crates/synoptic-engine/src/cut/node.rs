@@ -21,7 +21,7 @@ use synoptic_source::{Operator, PrepareOptions, Relation, SourceError};
 use synoptic_types::Reason;
 
 use crate::error::Error;
-use crate::exec::RemoteScanExec;
+use crate::exec::{RemoteScanExec, is_refused_as_unsorted, planned_unordered, sorts_in_place};
 use crate::scope::Scope;
 use crate::shared::SharedNode;
 
@@ -188,9 +188,15 @@ impl QueryPlanner for Planner {
         logical_plan: &LogicalPlan,
         session: &dyn Session,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(RelationPlanner)])
-            .create_physical_plan(logical_plan, session)
-            .await
+        let planner =
+            DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(RelationPlanner)]);
+        match planner.create_physical_plan(logical_plan, session).await {
+            Err(error) if is_refused_as_unsorted(&error) => {
+                let Some(plan) = sorts_in_place(logical_plan.clone())? else { return Err(error) };
+                planner.create_physical_plan(&plan, session).await
+            }
+            planned => planned,
+        }
     }
 }
 
@@ -203,13 +209,13 @@ impl ExtensionPlanner for RelationPlanner {
         _planner: &dyn PhysicalPlanner,
         node: &dyn UserDefinedLogicalNode,
         _logical_inputs: &[&LogicalPlan],
-        _physical_inputs: &[Arc<dyn ExecutionPlan>],
+        inputs: &[Arc<dyn ExecutionPlan>],
         session: &dyn Session,
         _context: &PhysicalPlanningContext,
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         match node.as_any().downcast_ref::<CutNode>() {
             Some(node) => Ok(Some(node.prepare(session).await?)),
-            None => Ok(SharedNode::planned(node)),
+            None => Ok(SharedNode::planned(node).or_else(|| planned_unordered(node, inputs))),
         }
     }
 }

@@ -32,7 +32,8 @@ use crate::cut::cut;
 use crate::engine::hints;
 use crate::error::{Error, Result, timed_out};
 use crate::exec::{
-    keeping_first_rows, knowing_joins, listing_keys, replaying_recursions, yielding_joins,
+    filtering_first, keeping_first_rows, knowing_joins, listing_keys, replaying_recursions,
+    yielding_joins,
 };
 use crate::freshness::{MAX_ATTEMPTS, Wanted, ask_again, choose_copies};
 use crate::join_order::joins_ordered;
@@ -40,7 +41,7 @@ use crate::query::{
     Description, PlannedQuery, QueryRecord, QueryStream, Request, Work, with_deep_stack,
 };
 use crate::scope::Scope;
-use crate::shared::{sharing, showing_shared};
+use crate::shared::{repeated, sharing, showing_shared};
 use crate::sql::{Command, Parsed, Query, Shown, Write, named_apart, parse, shown_name, version};
 use crate::write::{Target, count_schema, exact_constant, exact_value};
 
@@ -378,7 +379,8 @@ impl Session {
             target.check(&schema)?;
         }
         let plan = joins_ordered(plan, &scope)?;
-        let plan = cut(plan, &scope, self.engine().config().cut).await?;
+        let repeated = repeated(&plan)?;
+        let plan = cut(plan, &scope, self.engine().config().cut, repeated).await?;
         // What stays here, after the sources have had their part.
         let plan = checked(plan)?;
         let plan = sharing(plan, &state, finished).await?;
@@ -706,6 +708,7 @@ impl OptimizerConfig for Started<'_> {
 
 /// What DataFusion's own rules leave to be done.
 fn finished(plan: Arc<dyn ExecutionPlan>) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
+    let plan = filtering_first(plan)?;
     let plan = keeping_first_rows(plan)?;
     let plan = replaying_recursions(plan)?;
     knowing_joins(&plan)?;

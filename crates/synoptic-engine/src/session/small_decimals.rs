@@ -194,7 +194,7 @@ mod tests {
         let full = DataType::Decimal128(38, 0);
         assert_eq!(compute(Operation::Add, &most, &one, &full), None);
         assert_eq!(compute(Operation::Multiply, &most, &most, &full), None);
-        let null = Scalar::new(decimal(vec![1], 1, 0).slice(0, 0));
+        let null = Scalar::new([None::<i128>].into_iter().collect::<Decimal128Array>());
         assert_eq!(compute(Operation::Add, &null, &one, &full), None);
     }
 }

@@ -66,7 +66,10 @@ pub(crate) async fn sharing(
 }
 
 /// The largest parts that are there more than once and may be shared.
-fn repeated(plan: &LogicalPlan) -> Result<Vec<LogicalPlan>> {
+///
+/// # Errors
+/// When the plan cannot be walked, which is a bug.
+pub(crate) fn repeated(plan: &LogicalPlan) -> Result<Vec<LogicalPlan>> {
     let mut all: Vec<LogicalPlan> = Vec::new();
     plan.apply_with_subqueries(|node| {
         if ends_in_groups(node) {

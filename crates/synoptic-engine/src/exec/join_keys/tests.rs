@@ -1,14 +1,16 @@
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray, StructArray,
+};
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::Operator;
-use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{
     BinaryExpr, CaseExpr, CastExpr, Column, DynamicFilterPhysicalExpr, InListExpr, IsNullExpr,
     NotExpr, lit,
 };
+use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 
 use super::{Domain, Keys};
 
@@ -171,4 +173,26 @@ fn wider_keys_are_narrowed_exactly_and_floats_are_left_alone() {
     let renamed: Physical = Arc::new(Column::new("z", 0));
     let list = one_of(renamed, Arc::new(Int32Array::from(vec![1])));
     assert_eq!(Keys::of(&list, &schema()), Keys::Any);
+}
+
+#[test]
+fn keys_of_two_columns_are_the_values_of_each() {
+    let wide: Physical = Arc::new(CastExpr::new(column(0), DataType::Int64, None));
+    let numbers = Int64Array::from(vec![Some(7), Some(7), None, Some(i64::MAX)]);
+    let words = StringArray::from(vec![Some("x"), Some("y"), Some("x"), None]);
+    let rows = StructArray::try_from(vec![
+        ("c0", Arc::new(numbers) as ArrayRef),
+        ("c1", Arc::new(words) as ArrayRef),
+    ]);
+    let rows = rows.expect("equally long");
+    let pair = Arc::new(Field::new("struct", rows.data_type().clone(), true));
+    let (function, config) = (datafusion::functions::core::r#struct(), Arc::default());
+    let arguments = vec![wide, column(1)];
+    let pair = Arc::new(ScalarFunctionExpr::new("struct", function, arguments, pair, config));
+    let Keys::In(domains) = Keys::of(&one_of(pair, Arc::new(rows)), &schema()) else {
+        panic!("there are keys")
+    };
+    assert_eq!(domains[&0].values, ints(&[7]));
+    let words = ["x", "y"].map(ScalarValue::from);
+    assert_eq!(domains[&1].values, Some(words.into_iter().collect()));
 }
