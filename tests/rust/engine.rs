@@ -133,6 +133,30 @@ async fn answers_are_the_same_with_pushdown_on_and_off() {
     }
 }
 
+/// DataFusion's optimizer makes a plan of this that its last rule refuses.
+#[tokio::test]
+async fn a_sort_over_columns_that_are_equal_or_constant_in_a_branch() {
+    let bank = Bank::open();
+    let session = bank.session();
+    session.set_option("pushdown", "none").expect("an option");
+    let sql = "SELECT price AS a, count(*) AS b, count(*) AS c FROM bank.trades GROUP BY 1 \
+               UNION ALL SELECT CAST('2' AS DECIMAL(38, 10)), character_length('a_b'), count(*) \
+               FROM bank.trades ORDER BY 2, 1, 3";
+    let plan = table(&session, &format!("EXPLAIN {sql}")).await;
+    assert!(plan.contains("Unordered"), "it is planned at once by now: {plan}");
+    let rows = table(&session, sql).await;
+    let first = rows.lines().nth(3).expect("there are rows");
+    assert_eq!(
+        first.split_whitespace().collect::<Vec<_>>().join(" "),
+        "| 2.0000000000 | 3 | 10000 |"
+    );
+    assert_eq!(rows.lines().count(), 105, "{rows}");
+    // The same in one branch alone.
+    let sql = "SELECT p.b, p.a FROM (SELECT qty % 3 AS a, id AS b FROM bank.trades \
+               WHERE account IN (SELECT id FROM bank.accounts)) p WHERE p.a = 2 ORDER BY 2, 1 LIMIT 2";
+    assert_eq!(table(&session, sql).await.lines().count(), 6);
+}
+
 #[tokio::test]
 async fn only_wanted_rows_leave_the_source() {
     let bank = Bank::open();

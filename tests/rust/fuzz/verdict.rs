@@ -13,6 +13,9 @@ pub enum Verdict {
     Empty,
     /// All fail, or those that evaluate more do, as they may.
     Error(String),
+    /// Those that do not fail agree; others computed a value that does not fit, of rows that their plan
+    /// joins later.
+    EvaluatedMore,
     Different(Difference),
 }
 
@@ -38,6 +41,7 @@ pub fn judge(answers: &[(&'static str, Answer)], ordered: bool) -> Verdict {
         rows
     };
     let (_, off) = &answers[0];
+    let mut evaluated_more = false;
     for (name, answer) in &answers[1..] {
         let name = *name;
         let plain = name == "plain";
@@ -46,6 +50,12 @@ pub fn judge(answers: &[(&'static str, Answer)], ordered: bool) -> Verdict {
             (Ok(_), Ok(_)) => continue,
             // Its tables filter nothing: plain DataFusion evaluates on rows that no source delivers.
             (Ok(_), Err((_, text))) if plain && is_evaluation(text) => continue,
+            // Its own rule refuses what its own optimizer made.
+            (Ok(_), Err((_, text))) if plain && text.contains("SanityCheckPlan") => continue,
+            (Ok(_), Err((Some(ErrorCode::Data), text))) if is_evaluation(text) => {
+                evaluated_more = true;
+                continue;
+            }
             (Ok(_), Err(_)) => Difference::Fails(name),
             // What overflows is an error here and wraps around in plain DataFusion; a source that
             // filters first does not evaluate what it leaves out.
@@ -57,6 +67,7 @@ pub fn judge(answers: &[(&'static str, Answer)], ordered: bool) -> Verdict {
         return Verdict::Different(difference);
     }
     match off {
+        Ok(_) if evaluated_more => Verdict::EvaluatedMore,
         Ok(rows) if rows.is_empty() => Verdict::Empty,
         Ok(_) => Verdict::Rows,
         Err((_, text)) => Verdict::Error(text.clone()),

@@ -159,6 +159,13 @@ impl Renderer<'_> {
                 });
                 choose(branches.collect(), last)
             }
+            ("nullif", [a, b])
+                if [a, b].iter().any(|of| matches!(of.class, Class::Float32 | Class::Float64)) =>
+            {
+                Err(Reason::DifferentMeaning(
+                    "nullif() tells the two floating-point zeros apart here".to_owned(),
+                ))
+            }
             ("nullif", [a, b]) => {
                 let same = compare(a.clone(), Operator::Eq, b.clone(), self.dialect)?;
                 let null = Operand::new("NULL", Class::Null, &DataType::Null);

@@ -190,13 +190,17 @@ impl QueryPlanner for Planner {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let planner =
             DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(RelationPlanner)]);
-        match planner.create_physical_plan(logical_plan, session).await {
-            Err(error) if is_refused_as_unsorted(&error) => {
-                let Some(plan) = sorts_in_place(logical_plan.clone())? else { return Err(error) };
-                planner.create_physical_plan(&plan, session).await
-            }
-            planned => planned,
-        }
+        // EXPLAIN would keep the refusal to itself.
+        let (planned, explained) = match logical_plan {
+            LogicalPlan::Explain(explain) => (explain.plan.as_ref(), true),
+            plan => (plan, false),
+        };
+        let sorted = match planner.create_physical_plan(planned, session).await {
+            Err(error) if is_refused_as_unsorted(&error) => sorts_in_place(logical_plan.clone())?,
+            _ if explained => None,
+            planned => return planned,
+        };
+        planner.create_physical_plan(sorted.as_ref().unwrap_or(logical_plan), session).await
     }
 }
 

@@ -21,12 +21,12 @@ use arrow::datatypes::{
 use arrow::error::ArrowError;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue};
-use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::expr::{Case, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     BinaryExpr, ColumnarValue, Expr, ExprSchemable, LogicalPlan, Operator, ReturnFieldArgs,
-    ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
 };
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
@@ -128,11 +128,22 @@ fn replaced(expr: Expr, schema: &DFSchema, shown: bool) -> Transformed<Expr> {
             }
             _ => Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })),
         },
+        // DataFusion plans these as comparisons, which could be NULL, and then misses its own schema.
+        Expr::IsTrue(of) if shown => Transformed::yes(either(*of, true)),
+        Expr::IsNotTrue(of) if shown => Transformed::yes(either(*of, false)),
+        Expr::IsFalse(of) if shown => Transformed::yes(either(!*of, true)),
+        Expr::IsNotFalse(of) if shown => Transformed::yes(either(!*of, false)),
         Expr::Negative(operand) if is_integer(&operand) => {
             Transformed::yes(Checked::Negate.call(vec![*operand]))
         }
         other => Transformed::no(other),
     }
+}
+
+/// `then` where `condition` is true, else the contrary; never NULL.
+fn either(condition: Expr, then: bool) -> Expr {
+    let branches = vec![(Box::new(condition), Box::new(lit(then)))];
+    Expr::Case(Case::new(None, branches, Some(Box::new(lit(!then)))))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
