@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use datafusion::catalog::{MemorySchemaProvider, SchemaProvider};
 use datafusion::datasource::MemTable;
+use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::parquet::arrow::ArrowWriter;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use rusqlite::types::Value;
 use serde_json::{Map, Value as Json};
@@ -23,7 +25,14 @@ pub fn plain(tables: &[Table]) -> SessionContext {
     parser.dialect = datafusion::common::config::Dialect::PostgreSQL;
     // 1.5 is exact, as in PostgreSQL.
     parser.parse_float_as_decimal = true;
-    let context = SessionContext::new_with_config(config);
+    // It takes columns of one name for each other, and outer joins lose their conditions.
+    let mut rules = PhysicalOptimizer::new().rules;
+    rules.retain(|rule| rule.name() != "FilterPushdown");
+    let state = SessionStateBuilder::new()
+        .with_config(config)
+        .with_default_features()
+        .with_physical_optimizer_rules(rules);
+    let context = SessionContext::new_with_state(state.build());
     let schema = Arc::new(MemorySchemaProvider::new());
     for table in tables {
         let batch = table.batch();

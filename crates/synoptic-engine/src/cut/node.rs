@@ -21,7 +21,9 @@ use synoptic_source::{Operator, PrepareOptions, Relation, SourceError};
 use synoptic_types::Reason;
 
 use crate::error::Error;
-use crate::exec::{RemoteScanExec, is_refused_as_unsorted, planned_unordered, sorts_in_place};
+use crate::exec::{
+    RemoteScanExec, explains_unsorted, is_refused_as_unsorted, planned_unordered, sorts_in_place,
+};
 use crate::scope::Scope;
 use crate::shared::SharedNode;
 
@@ -190,17 +192,15 @@ impl QueryPlanner for Planner {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let planner =
             DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(RelationPlanner)]);
-        // EXPLAIN would keep the refusal to itself.
-        let (planned, explained) = match logical_plan {
-            LogicalPlan::Explain(explain) => (explain.plan.as_ref(), true),
-            plan => (plan, false),
+        let planned = planner.create_physical_plan(logical_plan, session).await;
+        let refused = match &planned {
+            Ok(plan) => explains_unsorted(plan.as_ref()),
+            Err(error) => is_refused_as_unsorted(error),
         };
-        let sorted = match planner.create_physical_plan(planned, session).await {
-            Err(error) if is_refused_as_unsorted(&error) => sorts_in_place(logical_plan.clone())?,
-            _ if explained => None,
-            planned => return planned,
-        };
-        planner.create_physical_plan(sorted.as_ref().unwrap_or(logical_plan), session).await
+        match refused.then(|| sorts_in_place(logical_plan.clone())).transpose()?.flatten() {
+            Some(plan) => planner.create_physical_plan(&plan, session).await,
+            None => planned,
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use datafusion::execution::memory_pool::TrackConsumersPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::optimizer::{Analyzer, Optimizer};
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 use futures::future::join_all;
 use synoptic_catalog::{Host, SourceEntry};
@@ -364,6 +365,9 @@ fn runtime(config: &EngineConfig) -> Result<RuntimeEnv> {
         })
 }
 
+/// A rule of DataFusion's physical optimizer.
+const FILTERS_BY_NAME: &str = "FilterPushdown";
+
 fn base_state(config: &EngineConfig, runtime: &Arc<RuntimeEnv>) -> SessionState {
     let mut session = SessionConfig::new()
         .with_target_partitions(config.target_partitions.max(1))
@@ -384,7 +388,13 @@ fn base_state(config: &EngineConfig, runtime: &Arc<RuntimeEnv>) -> SessionState 
     let mut optimizations = Optimizer::new().rules;
     optimizations.insert(0, Arc::new(CheckedConstants));
     optimizations.push(Arc::new(JoinTypes));
+    // It follows filters by the names of columns: through a projection with two columns of one name, such
+    // as the one that turns the sides of an outer join, to the wrong one. The logical optimizer has moved
+    // all filters by then; those that joins make while they run come later and are followed by position.
+    let mut preparations = PhysicalOptimizer::new().rules;
+    preparations.retain(|rule| rule.name() != FILTERS_BY_NAME);
     let mut builder = SessionStateBuilder::new()
+        .with_physical_optimizer_rules(preparations)
         .with_config(session)
         .with_runtime_env(Arc::clone(runtime))
         .with_analyzer_rules(rules)

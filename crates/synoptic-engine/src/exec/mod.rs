@@ -15,4 +15,6 @@ pub(crate) use filtering::filtering_first;
 pub(crate) use late::{LateRecord, expects_keys, knowing_joins, listing_keys};
 pub(crate) use remote_scan::{RemoteScanExec, replaying_recursions};
 pub(crate) use top_rows::keeping_first_rows;
-pub(crate) use unordered::{is_refused_as_unsorted, planned_unordered, sorts_in_place};
+pub(crate) use unordered::{
+    explains_unsorted, is_refused_as_unsorted, planned_unordered, sorts_in_place,
+};

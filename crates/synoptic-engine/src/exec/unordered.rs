@@ -9,6 +9,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use datafusion::common::display::PlanType;
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{DFSchemaRef, DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -16,12 +17,23 @@ use datafusion::logical_expr::{
     Expr, Extension, LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore,
 };
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::explain::ExplainExec;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
+
+const REFUSED: &str = "does not satisfy order requirements";
 
 /// Whether a plan was refused for the order of rows that its own optimizer had seen to.
 pub(crate) fn is_refused_as_unsorted(error: &DataFusionError) -> bool {
     matches!(error, DataFusionError::Context(rule, _) if rule == "SanityCheckPlan")
-        && error.find_root().to_string().contains("does not satisfy order requirements")
+        && error.find_root().to_string().contains(REFUSED)
+}
+
+/// Whether a plan explains that: EXPLAIN does not fail, and has the refusal as what a rule made.
+pub(crate) fn explains_unsorted(plan: &dyn ExecutionPlan) -> bool {
+    let explained = plan.downcast_ref::<ExplainExec>();
+    let mut made = explained.map_or(&[][..], ExplainExec::stringified_plans).iter();
+    let by_rule = |plan: &PlanType| matches!(plan, PlanType::OptimizedPhysicalPlan { .. });
+    made.any(|made| by_rule(&made.plan_type) && made.plan.contains(REFUSED))
 }
 
 /// `plan` with its sorts where they are; `None` when it has none.
