@@ -381,6 +381,8 @@ fn base_state(config: &EngineConfig, runtime: &Arc<RuntimeEnv>) -> SessionState 
     // size bounds what is kept of the keys before equal ones are put together.
     options.optimizer.hash_join_inlist_pushdown_max_distinct_values = 100_000;
     options.optimizer.hash_join_inlist_pushdown_max_size = 1 << 20;
+    // It loses keys that are NaN or a zero of the other sign on the way, and panics for them.
+    options.optimizer.enable_topk_aggregation = false;
     // now() is a moment and not a wall-clock reading.
     options.execution.time_zone = Some("UTC".to_owned());
     let mut rules = Analyzer::new().rules;
