@@ -33,8 +33,8 @@ use crate::error::{Error, Result};
 use crate::metadata::TableEntry;
 use crate::query::{CancelOutcome, QueryInfo};
 use crate::session::{
-    CheckedConstants, FloatConditions, FloatOperators, JoinTypes, PlanCache, PlanCacheStats,
-    Session, checked_sum, ordered_extremes,
+    CheckedConstants, FloatConditions, FloatOperators, GroupsOnce, JoinTypes, PlanCache,
+    PlanCacheStats, Session, checked_sum, ordered_extremes,
 };
 
 use crate::write::Outcomes;
@@ -388,6 +388,11 @@ fn base_state(config: &EngineConfig, runtime: &Arc<RuntimeEnv>) -> SessionState 
     let mut rules = Analyzer::new().rules;
     rules.insert(0, Arc::new(FloatConditions));
     let mut optimizations = Optimizer::new().rules;
+    for rule in &mut optimizations {
+        if rule.name() == GroupsOnce::NAME {
+            *rule = Arc::new(GroupsOnce::new());
+        }
+    }
     optimizations.insert(0, Arc::new(CheckedConstants));
     optimizations.push(Arc::new(JoinTypes));
     // It follows filters by the names of columns: through a projection with two columns of one name, such
