@@ -350,10 +350,22 @@ async fn a_role_with_few_connections_reads_with_those() {
     ))
     .await;
     drop((run, scan));
-    let run = Run::new(&source);
-    let scan = prepare(&run, Fragment::table(table(&source, "wide").await)).await;
-    assert_eq!(scan.partitions(), 1);
-    assert_eq!(total(&all_parts(&run, &scan).await), 2_000_000);
+    // On a loaded machine the server counts a connection that has ended for a while.
+    for attempt in 0.. {
+        let run = Run::new(&source);
+        let scan = prepare(&run, Fragment::table(table(&source, "wide").await)).await;
+        assert_eq!(scan.partitions(), 1);
+        match run.open_part(&scan, 0).try_collect::<Vec<_>>().await {
+            Ok(batches) => {
+                assert_eq!(total(&batches), 2_000_000);
+                break;
+            }
+            Err(error) if attempt < 50 && error.kind() == ErrorKind::Unavailable => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 #[tokio::test]
