@@ -213,7 +213,8 @@ struct Walk {
     tables: Cell<usize>,
     /// Only costs are wanted, of plans to choose one from.
     comparing: Cell<bool>,
-    /// Parts that are computed once, and whether they were met.
+    /// Parts that are computed once, and whether they were met. The first mention has the costs; once
+    /// it is decided, all have been met, and plans are compared without them.
     repeated: Vec<(LogicalPlan, Cell<bool>)>,
 }
 
