@@ -34,7 +34,7 @@ use super::{filters, partitions};
 /// Footers that are read at the same time.
 const CONCURRENT_FOOTERS: usize = 16;
 /// Tables smaller than this are not worth cutting files for, in bytes.
-const SMALLEST_SPLIT: usize = 4 << 20;
+const SMALLEST_SPLIT: usize = 1 << 20;
 /// Keys of joins are looked up for every row. More of them do not stay in a processor's own cache, and
 /// then it is the join that may as well look.
 const KEYS: KeyLimits = KeyLimits { keys: 20_000, bytes: 1 << 20, each: 0.1 };

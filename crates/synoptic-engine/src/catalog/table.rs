@@ -77,6 +77,11 @@ impl SourceTable {
         }
     }
 
+    /// What stays here, as far as it was noted.
+    pub(crate) fn kept(&self) -> Vec<(String, Reason)> {
+        self.kept.lock().clone()
+    }
+
     /// The copy of the source it is a table of.
     pub(crate) fn entry(&self) -> &Arc<SourceEntry> {
         &self.entry
@@ -205,7 +210,7 @@ impl TableProvider for SourceTable {
         let prepared = source.prepare(fragment, &snapshot, &options).await.map_err(place)?;
         let tables = vec![self.table.name().clone()];
         let record = scope.record(source.name().clone(), tables, prepared.as_ref());
-        let kept = self.kept.lock().clone();
+        let kept = self.kept();
         let entry = Arc::clone(&self.entry);
         Ok(Arc::new(RemoteScanExec::new(entry, prepared, scope, record, kept, question)))
     }

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::catalog::Session;
 use datafusion::common::stats::Precision;
-use datafusion::common::{DFSchemaRef, Result, Statistics};
+use datafusion::common::{DFSchemaRef, DataFusionError, Result, Statistics};
 use datafusion::execution::context::QueryPlanner;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr, InvariantLevel, LogicalPlan, UserDefinedLogicalNode};
 use datafusion::physical_plan::ExecutionPlan;
@@ -193,6 +194,13 @@ impl QueryPlanner for Planner {
         let planner =
             DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(RelationPlanner)]);
         let planned = planner.create_physical_plan(logical_plan, session).await;
+        if let Err(error) = &planned
+            && loses_columns(error)
+            && let Some(state) = session.as_any().downcast_ref::<SessionState>()
+        {
+            let state = projecting_in_place(state);
+            return planner.create_physical_plan(logical_plan, &state).await;
+        }
         let refused = match &planned {
             Ok(plan) => explains_unsorted(plan.as_ref()),
             Err(error) => is_refused_as_unsorted(error),
@@ -202,6 +210,25 @@ impl QueryPlanner for Planner {
             None => planned,
         }
     }
+}
+
+/// A rule of DataFusion's physical optimizer.
+const PROJECTIONS_DOWN: &str = "ProjectionPushdown";
+
+/// Whether projections that were moved down, through a join that keeps some of its columns only, no longer
+/// found the columns they are of: a bug that DataFusion's own assertion finds.
+fn loses_columns(error: &DataFusionError) -> bool {
+    matches!(error, DataFusionError::Context(rule, _) if rule == PROJECTIONS_DOWN)
+        && error.find_root().to_string().contains("does not match with the projection expression")
+}
+
+/// `state` with a planner that leaves projections where they are.
+fn projecting_in_place(state: &SessionState) -> SessionState {
+    let rules = state.physical_optimizers().iter();
+    let rules = rules.filter(|rule| rule.name() != PROJECTIONS_DOWN).cloned().collect();
+    SessionStateBuilder::new_from_existing(state.clone())
+        .with_physical_optimizer_rules(rules)
+        .build()
 }
 
 struct RelationPlanner;

@@ -29,6 +29,7 @@ use uuid::Uuid;
 
 use crate::catalog::{INFORMATION_SCHEMA, SYNOPTIC, SYSTEM_TABLES};
 use crate::cut::{CutPolicy, Planner};
+use crate::exec::JoinOrders;
 use crate::error::{Error, Result};
 use crate::metadata::TableEntry;
 use crate::query::{CancelOutcome, QueryInfo};
@@ -400,6 +401,8 @@ fn base_state(config: &EngineConfig, runtime: &Arc<RuntimeEnv>) -> SessionState 
     // all filters by then; those that joins make while they run come later and are followed by position.
     let mut preparations = PhysicalOptimizer::new().rules;
     preparations.retain(|rule| rule.name() != FILTERS_BY_NAME);
+    let behind = preparations.iter().position(|rule| rule.name() == JoinOrders::BEHIND);
+    preparations.insert(behind.map_or(0, |place| place + 1), Arc::new(JoinOrders));
     let mut builder = SessionStateBuilder::new()
         .with_physical_optimizer_rules(preparations)
         .with_config(session)

@@ -26,6 +26,7 @@ use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMerge
 use datafusion::physical_plan::union::UnionExec;
 
 use super::remote_scan::RemoteScanExec;
+use super::unordered::UnorderedExec;
 
 /// Filters by the scan they are for, in the scan's own columns.
 pub(super) type Found = HashMap<usize, Vec<Arc<dyn PhysicalExpr>>>;
@@ -154,6 +155,7 @@ fn is_passing(node: &Arc<dyn ExecutionPlan>) -> bool {
         || plan.is::<SortPreservingMergeExec>()
         || plan.is::<SortExec>()
         || plan.is::<CooperativeExec>()
+        || plan.is::<UnorderedExec>()
         || plan.is::<BufferExec>()
 }
 

@@ -3,6 +3,7 @@
 mod cooperate;
 mod filtering;
 mod join_keys;
+mod join_orders;
 mod late;
 mod lineage;
 mod remote_scan;
@@ -12,6 +13,7 @@ mod unordered;
 
 pub(crate) use cooperate::yielding_joins;
 pub(crate) use filtering::filtering_first;
+pub(crate) use join_orders::JoinOrders;
 pub(crate) use late::{LateRecord, expects_keys, knowing_joins, listing_keys};
 pub(crate) use remote_scan::{RemoteScanExec, replaying_recursions};
 pub(crate) use top_rows::keeping_first_rows;

@@ -20,7 +20,9 @@ use crate::sql::Change;
 use crate::write::{Target, count_schema};
 
 use super::overflow::CheckedConstants;
-use super::plan::{Planned, Started, bind, logical_plan, parameters};
+use super::logical::{Started, logical_plan};
+use super::parameters::{bind, parameters};
+use super::plan::Planned;
 use super::{Session, State};
 
 impl Session {

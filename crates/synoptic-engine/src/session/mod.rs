@@ -1,15 +1,21 @@
 //! A session: options, and the place where unqualified names are looked up.
 
 mod change;
+mod describe;
 mod extremes;
+mod float_keys;
 mod floats;
 mod functions;
 mod join_types;
+mod logical;
+mod not_null;
 mod orders;
 mod overflow;
+mod parameters;
 mod plan;
 mod plan_cache;
 pub(crate) mod settings;
+mod show;
 mod small_decimals;
 mod sum;
 

@@ -31,6 +31,8 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
+use super::float_keys::equal_keys;
+use super::not_null;
 use super::small_decimals::{self, Operation};
 
 /// Replaces operators over constants. It must stand before the rules that fold constants.
@@ -60,7 +62,7 @@ pub(crate) fn checked(plan: LogicalPlan) -> Result<LogicalPlan> {
     let plan = plan.transform_down_with_subqueries(|plan| match plan {
         // Its filters are the source's.
         LogicalPlan::TableScan(_) => Ok(Transformed::no(plan)),
-        plan => replace(plan, Replaced::All),
+        plan => replace(plan, Replaced::All)?.map_data(equal_keys),
     })?;
     Ok(plan.data)
 }
@@ -87,10 +89,15 @@ fn replace(plan: LogicalPlan, which: Replaced) -> Result<Transformed<LogicalPlan
     let shows = which == Replaced::All && shows(&plan);
     plan.map_expressions(|expr| {
         let name = names.save(&expr);
+        let nullable = expr.nullable(&schema);
         let changed = expr.transform_up(|expr| {
             let wanted = which == Replaced::All || is_constant(&expr);
             Ok(if wanted { replaced(expr, &schema, shows) } else { Transformed::no(expr) })
         })?;
+        let changed = changed.update_data(|expr| match (&nullable, expr.nullable(&schema)) {
+            (Ok(false), Ok(true)) if shows => not_null::known(expr),
+            _ => expr,
+        });
         Ok(changed.update_data(|expr| name.restore(expr)))
     })
 }

@@ -2,8 +2,9 @@
 //!
 //! What is kept is the plan as it comes from the text: names are resolved, and nothing else is
 //! decided. Parameters are unbound, `now()` is a call, no filter is pushed anywhere; all that is
-//! done for every execution anew. A kept plan holds on to no source and no statement either. To be
-//! used again, every table in it is looked up by its name in the statement's own catalogs, as
+//! done for every execution anew. Where there are no parameters and no function depends on the
+//! moment, the optimized plan is kept beside it: nothing decides that but the text and which copies
+//! are read. A kept plan holds on to no source and no statement either. To be used again, every table in it is looked up by its name in the statement's own catalogs, as
 //! planning does, and must be what it was: so the source is asked, an altered or dropped table is
 //! seen at once, and the scans are the new statement's own. Where nothing is answered before the
 //! read has begun, a source that says then whether its tables are what they were need not be asked
@@ -24,34 +25,23 @@ use datafusion::common::{DataFusionError, ResolvedTableReference, Result, TableR
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::execution::TaskContext;
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::{Expr, LogicalPlan, TableScan, TableSource};
+use datafusion::logical_expr::{Expr, LogicalPlan, TableScan, TableSource, Volatility};
 use futures::future::join_all;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
+use parking_lot::Mutex;
 use synoptic_catalog::Snapshot;
 use synoptic_source::TableDef;
-use synoptic_types::{Pushdown, QueryOptions, SourceName, TableName};
+use synoptic_types::{CopyName, Pushdown, QueryOptions, Reason, SourceName, TableName};
 
 use crate::catalog::{SYNOPTIC, SourceTable, StatementCatalogs};
 use crate::sql::{Query, TableHint};
 
 use super::State;
+use super::logical::{Logical, Stage};
 
 /// Longer statements are not kept, in bytes.
 const MAX_SQL: usize = 64 << 10;
-
-/// A statement as it was planned, before its parameters are bound.
-pub(super) struct Logical {
-    pub(super) plan: LogicalPlan,
-    /// Names of columns that had to be told apart.
-    pub(super) names: Vec<String>,
-    /// `$1`, `$2`, … with their types.
-    pub(super) parameters: Vec<(String, Option<DataType>)>,
-    /// What planning goes on with. It may be shared: its catalogs and its time of the start are
-    /// not to be used.
-    pub(super) state: Arc<SessionState>,
-    pub(super) context: Arc<TaskContext>,
-}
 
 /// Tables that are what was last known of them.
 pub(super) type Unconfirmed = Vec<(SourceName, TableName)>;
@@ -102,6 +92,22 @@ pub(super) struct Kept {
     tables: Vec<(ResolvedTableReference, Arc<TableDef>)>,
     state: Arc<SessionState>,
     context: Arc<TaskContext>,
+    /// Whether the optimized plan depends on neither parameters nor the moment.
+    timeless: bool,
+    optimized: Mutex<Option<Arc<Optimized>>>,
+}
+
+/// What the optimizer made of a plan when it read these copies.
+struct Optimized {
+    plan: LogicalPlan,
+    reads: HashMap<ResolvedTableReference, Read>,
+}
+
+/// The copy that a table was read of, and which filters stayed here.
+struct Read {
+    source: SourceName,
+    copy: CopyName,
+    kept: Vec<(String, Reason)>,
 }
 
 /// See the module.
@@ -160,7 +166,7 @@ impl PlanCache {
     /// now; the tables that nobody has confirmed come with the plan.
     pub(super) async fn revived(
         &self,
-        kept: &Kept,
+        kept: &Arc<Kept>,
         catalogs: &StatementCatalogs,
         trusting: bool,
     ) -> Option<(Logical, Unconfirmed)> {
@@ -170,36 +176,36 @@ impl PlanCache {
     }
 
     /// Counts a miss, and keeps the plan that was made with `catalogs` when it depends on nothing but
-    /// its key and its
-    /// tables. `base`: the state that all sessions start with.
+    /// its key and its tables. `base`: the state that all sessions start with.
     pub(super) fn keep(
         &self,
-        key: Key,
-        query: Query,
+        key: &Key,
+        query: &Query,
         logical: &Logical,
         catalogs: &StatementCatalogs,
         base: &SessionState,
-    ) {
+    ) -> Option<Arc<Kept>> {
         self.misses.fetch_add(1, Ordering::Relaxed);
-        if let Ok(Some(kept)) = Kept::of(query, logical, catalogs, base) {
-            self.plans.insert(key, Arc::new(kept));
-        }
+        let kept = Arc::new(Kept::of(query, logical, catalogs, base).ok()??);
+        self.plans.insert(key.clone(), Arc::clone(&kept));
+        Some(kept)
     }
 }
 
 impl Kept {
     fn of(
-        query: Query,
+        query: &Query,
         logical: &Logical,
         catalogs: &StatementCatalogs,
         base: &SessionState,
     ) -> Result<Option<Self>> {
-        let plan = &logical.plan;
+        let Stage::Stated(plan) = &logical.plan else { return Ok(None) };
         if matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_)) {
             return Ok(None);
         }
         let mut tables: Vec<(ResolvedTableReference, Arc<TableDef>)> = Vec::new();
         let mut fits = true;
+        let mut timeless = logical.parameters.is_empty();
         plan.apply_with_subqueries(|node| {
             match node {
                 LogicalPlan::TableScan(scan) => match definition(&scan.source) {
@@ -211,6 +217,7 @@ impl Kept {
             }
             node.apply_expressions(|expr| {
                 fits &= !expr.exists(|expr| Ok(is_of_session(expr, &logical.state, base)))?;
+                timeless &= !expr.exists(|expr| Ok(depends_on_the_moment(expr)))?;
                 Ok(TreeNodeRecursion::Continue)
             })?;
             Ok(if fits { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
@@ -226,21 +233,42 @@ impl Kept {
         }
         let mut known = HashSet::new();
         tables.retain(|(name, _)| known.insert(name.clone()));
-        let plan = with_sources(plan.clone(), |scan| {
-            Some(Arc::new(Absent(scan.source.schema())) as Arc<dyn TableSource>)
-        })?;
+        let plan = without_sources(plan.clone())?;
         let mut state = SessionState::clone(&logical.state);
         state.register_catalog_list(Arc::new(MemoryCatalogProviderList::new()));
         Ok(Some(Self {
             references: base.resolve_table_references(&query.statement)?,
-            hints: query.hints,
+            hints: query.hints.clone(),
             plan,
             names: logical.names.clone(),
             parameters: logical.parameters.clone(),
             tables,
             state: Arc::new(state),
             context: Arc::clone(&logical.context),
+            timeless,
+            optimized: Mutex::default(),
         }))
+    }
+
+    /// Keeps what the optimizer has made of the plan, when nothing but its tables decides that.
+    pub(super) fn learn(&self, plan: &LogicalPlan) {
+        if !self.timeless {
+            return;
+        }
+        let mut reads = HashMap::new();
+        let whole = plan.apply_with_subqueries(|node| {
+            if let LogicalPlan::TableScan(scan) = node {
+                let provider: Arc<dyn TableProvider> = source_as_provider(&scan.source)?;
+                let Some(table) = provider.downcast_ref::<SourceTable>() else {
+                    return Err(missing());
+                };
+                reads.insert(resolved(scan, &self.state), Read::of(table));
+            }
+            Ok(TreeNodeRecursion::Continue)
+        });
+        if let (Ok(_), Ok(plan)) = (whole, without_sources(plan.clone())) {
+            *self.optimized.lock() = Some(Arc::new(Optimized { plan, reads }));
+        }
     }
 
     pub(super) fn references(&self) -> &[TableReference] {
@@ -252,7 +280,7 @@ impl Kept {
     }
 
     async fn revived(
-        &self,
+        self: &Arc<Self>,
         catalogs: &StatementCatalogs,
         trusting: bool,
     ) -> Option<(Logical, Unconfirmed)> {
@@ -267,17 +295,56 @@ impl Kept {
             unconfirmed.extend(last_known);
             sources.insert(name, source);
         }
-        let plan = with_sources(self.plan.clone(), |scan| {
-            sources.get(&resolved(scan, &self.state)).cloned()
-        });
+        let source_of = |scan: &TableScan| sources.get(&resolved(scan, &self.state)).cloned();
+        let optimized = self.optimized.lock().clone();
+        let plan = match optimized.filter(|optimized| optimized.is_of(&sources)) {
+            Some(known) => Stage::Optimized(with_sources(known.plan.clone(), source_of).ok()?),
+            None => Stage::Stated(with_sources(self.plan.clone(), source_of).ok()?),
+        };
         let logical = Logical {
-            plan: plan.ok()?,
+            plan,
             names: self.names.clone(),
             parameters: self.parameters.clone(),
             state: Arc::clone(&self.state),
             context: Arc::clone(&self.context),
+            kept: Some(Arc::clone(self)),
         };
         Some((logical, unconfirmed))
+    }
+}
+
+impl Optimized {
+    /// Whether the same copies are read now; then the tables are told which filters stay here.
+    fn is_of(&self, sources: &HashMap<&ResolvedTableReference, Arc<dyn TableSource>>) -> bool {
+        let mut told = Vec::new();
+        for (name, read) in &self.reads {
+            let provider = sources.get(name).and_then(|source| source_as_provider(source).ok());
+            let Some(provider) = provider else { return false };
+            let Some(table) = provider.downcast_ref::<SourceTable>() else { return false };
+            if !read.is_of(table) {
+                return false;
+            }
+            told.push((Arc::clone(&provider), &read.kept));
+        }
+        for (provider, kept) in told {
+            if let Some(table) = provider.downcast_ref::<SourceTable>() {
+                kept.iter().for_each(|(what, reason)| table.keep(what.clone(), reason.clone()));
+            }
+        }
+        true
+    }
+}
+
+impl Read {
+    fn of(table: &SourceTable) -> Self {
+        let entry = table.entry();
+        let (source, copy) = (entry.source().name().clone(), entry.copy().clone());
+        Self { source, copy, kept: table.kept() }
+    }
+
+    fn is_of(&self, table: &SourceTable) -> bool {
+        let entry = table.entry();
+        *entry.source().name() == self.source && *entry.copy() == self.copy
     }
 }
 
@@ -330,11 +397,30 @@ fn with_sources(
 ) -> Result<LogicalPlan> {
     let plan = plan.transform_down_with_subqueries(|node| {
         let LogicalPlan::TableScan(mut scan) = node else { return Ok(Transformed::no(node)) };
-        let missing = || DataFusionError::Internal("a scan without a source".to_owned());
         scan.source = source_of(&scan).ok_or_else(missing)?;
         Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
     })?;
     Ok(plan.data)
+}
+
+fn without_sources(plan: LogicalPlan) -> Result<LogicalPlan> {
+    with_sources(plan, |scan| Some(Arc::new(Absent(scan.source.schema()))))
+}
+
+fn missing() -> DataFusionError {
+    DataFusionError::Internal("a scan without a source".to_owned())
+}
+
+/// Whether an expression may have another value in the next statement, with the same rows.
+fn depends_on_the_moment(expr: &Expr) -> bool {
+    let volatility = match expr {
+        Expr::ScalarFunction(call) => call.func.signature().volatility,
+        Expr::AggregateFunction(call) => call.func.signature().volatility,
+        Expr::WindowFunction(call) => call.fun.signature().volatility,
+        Expr::ScalarVariable(..) => return true,
+        _ => return false,
+    };
+    volatility != Volatility::Immutable
 }
 
 /// Whether an expression calls a function that is not the same for all sessions.
