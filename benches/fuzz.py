@@ -87,8 +87,8 @@ def main() -> None:
         print(json.dumps(run), flush=True)
     total = {key: sum(run.get(key, 0) for run in runs) for key in ("asked", "rows", "empty", "errors", "known", "differences", "seconds")}
     print(f"{total['asked']} queries in {total['seconds']:.0f} s: {total['rows']} with rows, {total['empty']} without,"
-          f" {total['errors']} with the same error, {total['known']} where plain DataFusion takes another"
-          f" least or greatest of floats; {total['differences']} differences")
+          f" {total['errors']} with the same error, {total['known']} where plain DataFusion orders"
+          f" floats in another way; {total['differences']} differences")
 
 
 if __name__ == "__main__":

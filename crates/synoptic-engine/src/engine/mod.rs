@@ -29,8 +29,8 @@ use uuid::Uuid;
 
 use crate::catalog::{INFORMATION_SCHEMA, SYNOPTIC, SYSTEM_TABLES};
 use crate::cut::{CutPolicy, Planner};
-use crate::exec::JoinOrders;
 use crate::error::{Error, Result};
+use crate::exec::JoinOrders;
 use crate::metadata::TableEntry;
 use crate::query::{CancelOutcome, QueryInfo};
 use crate::session::{

@@ -19,8 +19,8 @@ use crate::scope::Scope;
 use crate::sql::Change;
 use crate::write::{Target, count_schema};
 
-use super::overflow::CheckedConstants;
 use super::logical::{Started, logical_plan};
+use super::overflow::CheckedConstants;
 use super::parameters::{bind, parameters};
 use super::plan::Planned;
 use super::{Session, State};

@@ -1,21 +1,24 @@
-//! Floating-point numbers that are equal are equal for an order, too.
+//! Floating-point numbers that are equal are equal for an order, too, and there is one NaN.
 //!
-//! DataFusion sorts by bits: a negative zero comes before zero, and a NaN whose sign bit is set (as that of
-//! `0.0 / 0.0` is) before everything, while its comparisons take zeros for equal; and the first rows of an
-//! order, which it finds by both, are then different ones from run to run. As in PostgreSQL, zeros are equal
-//! and NaN is one value above all others.
+//! DataFusion sorts by bits: a negative zero comes before zero, while its comparisons take them for equal;
+//! and the first rows of an order, which it finds by both, are then different ones from run to run. A NaN
+//! whose sign bit is set comes before everything, for orders and comparisons, and whether it is set after
+//! `a - b` depends on which operand the processor took first. As in PostgreSQL, zeros are equal and NaN is
+//! one value above all others: sorts are by keys that say so, and what is computed has one NaN.
 
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{ArrayRef, AsArray};
-use arrow::datatypes::{ArrowPrimitiveType, DataType, Float16Type, Float32Type, Float64Type};
+use arrow::datatypes::{
+    ArrowPrimitiveType, DataType, Field, FieldRef, Float16Type, Float32Type, Float64Type,
+};
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, Result, internal_datafusion_err};
+use datafusion::common::{DFSchema, Result, ScalarValue, internal_datafusion_err};
 use datafusion::logical_expr::expr::{ScalarFunction, Sort};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprSchemable, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature, Volatility,
+    BinaryExpr, ColumnarValue, Expr, ExprSchemable, LogicalPlan, ReturnFieldArgs,
+    ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
 type Half = <Float16Type as ArrowPrimitiveType>::Native;
@@ -57,30 +60,74 @@ fn keys(keys: Vec<Sort>, schema: &DFSchema) -> Vec<Sort> {
 }
 
 fn equal(expr: Expr) -> Expr {
-    static FUNCTION: LazyLock<Arc<ScalarUDF>> =
-        LazyLock::new(|| Arc::new(ScalarUDF::from(FloatKey::new())));
+    static FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Unified::function(Equals::All));
     Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(&FUNCTION), vec![expr]))
 }
 
-/// A number as it is compared.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct FloatKey {
-    signature: Signature,
+/// Makes every NaN the same.
+static ONE_NAN: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Unified::function(Equals::Nan));
+
+/// The number that `expr` computes, with the one NaN when it is none.
+pub(super) fn with_one_nan(expr: Expr) -> Expr {
+    // What is computed of a NaN is one, and is seen to last.
+    let expr = match bare(expr) {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+            let (left, right) = (Box::new(bare(*left)), Box::new(bare(*right)));
+            Expr::BinaryExpr(BinaryExpr { left, op, right })
+        }
+        Expr::Negative(operand) => Expr::Negative(Box::new(bare(*operand))),
+        other => other,
+    };
+    Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(&ONE_NAN), vec![expr]))
 }
 
-impl FloatKey {
-    fn new() -> Self {
-        Self { signature: Signature::any(1, Volatility::Immutable) }
+fn bare(expr: Expr) -> Expr {
+    match expr {
+        Expr::ScalarFunction(mut call) if Arc::ptr_eq(&call.func, &ONE_NAN) => {
+            call.args.pop().map_or(Expr::ScalarFunction(call), bare)
+        }
+        other => other,
     }
 }
 
-impl ScalarUDFImpl for FloatKey {
+/// Which numbers become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Equals {
+    Nan,
+    /// The zeros, too.
+    All,
+}
+
+/// A number, the same for those that are equal.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Unified {
+    equals: Equals,
+    signature: Signature,
+}
+
+impl Unified {
+    fn function(equals: Equals) -> Arc<ScalarUDF> {
+        let signature = Signature::any(1, Volatility::Immutable);
+        Arc::new(ScalarUDF::from(Self { equals, signature }))
+    }
+}
+
+impl ScalarUDFImpl for Unified {
     fn name(&self) -> &str {
-        "float_key"
+        match self.equals {
+            Equals::Nan => "one_nan",
+            Equals::All => "float_key",
+        }
     }
 
     fn signature(&self) -> &Signature {
         &self.signature
+    }
+
+    /// NULL only from a NULL.
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        let field = args.arg_fields.first().ok_or_else(no_number)?;
+        Ok(Arc::new(Field::new(self.name(), field.data_type().clone(), field.is_nullable())))
     }
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
@@ -89,25 +136,36 @@ impl ScalarUDFImpl for FloatKey {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let value = args.args.first().ok_or_else(no_number)?;
-        let values = value.to_array(args.number_rows)?;
+        let values = match value {
+            ColumnarValue::Array(array) => Arc::clone(array),
+            ColumnarValue::Scalar(scalar) => scalar.to_array()?,
+        };
+        let zeros = self.equals == Equals::All;
         macro_rules! one_value {
             ($type:ty, $zero:expr, $nan:expr) => {
-                Arc::new(values.as_primitive::<$type>().unary::<_, $type>(|value| {
+                Arc::new(values.as_primitive::<$type>().unary::<_, $type>(|value| match value {
+                    value if value.is_nan() => $nan,
                     // Adding zero takes the sign off the other zero.
-                    if value.is_nan() { $nan } else { value + $zero }
+                    value if zeros => value + $zero,
+                    value => value,
                 })) as ArrayRef
             };
         }
-        let keys = match values.data_type() {
+        let values = match values.data_type() {
             DataType::Float64 => one_value!(Float64Type, 0.0, f64::NAN),
             DataType::Float32 => one_value!(Float32Type, 0.0, f32::NAN),
             DataType::Float16 => one_value!(Float16Type, Half::ZERO, Half::NAN),
             _ => return Err(no_number()),
         };
-        Ok(ColumnarValue::Array(keys))
+        Ok(match value {
+            ColumnarValue::Array(_) => ColumnarValue::Array(values),
+            ColumnarValue::Scalar(_) => {
+                ColumnarValue::Scalar(ScalarValue::try_from_array(&values, 0)?)
+            }
+        })
     }
 }
 
 fn no_number() -> datafusion::common::DataFusionError {
-    internal_datafusion_err!("float_key() of what is no floating-point number")
+    internal_datafusion_err!("a function of floating-point numbers got another type")
 }

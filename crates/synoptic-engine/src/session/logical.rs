@@ -81,8 +81,7 @@ impl Session {
         let Asking { session, sources, options, .. } = asking;
         let names = (session.catalog.as_str(), session.schema.as_str());
         let (references, hints) = (kept.references(), kept.hints());
-        let wanted =
-            Wanted::of(self.engine(), references, hints, options, sources, names).await?;
+        let wanted = Wanted::of(self.engine(), references, hints, options, sources, names).await?;
         let reviving = |catalogs: StatementCatalogs| {
             async move {
                 let scope = Arc::clone(&catalogs.scope);

@@ -31,7 +31,7 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
-use super::float_keys::equal_keys;
+use super::float_keys::{equal_keys, with_one_nan};
 use super::not_null;
 use super::small_decimals::{self, Operation};
 
@@ -123,6 +123,9 @@ fn is_constant(expr: &Expr) -> bool {
 fn replaced(expr: Expr, schema: &DFSchema, shown: bool) -> Transformed<Expr> {
     let is_integer =
         |expr: &Expr| expr.get_type(schema).is_ok_and(|data_type| data_type.is_integer());
+    if makes_nan(&expr, schema) {
+        return Transformed::yes(with_one_nan(expr));
+    }
     match expr {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => match Checked::of(op) {
             // Other types are checked already, or cannot overflow.
@@ -146,6 +149,21 @@ fn replaced(expr: Expr, schema: &DFSchema, shown: bool) -> Transformed<Expr> {
         other => Transformed::no(other),
     }
 }
+
+/// Whether an expression computes a floating-point number, which then may be none.
+fn makes_nan(expr: &Expr, schema: &DFSchema) -> bool {
+    let computes = match expr {
+        Expr::Negative(_) => true,
+        Expr::BinaryExpr(BinaryExpr { op, .. }) => op.is_numerical_operators(),
+        Expr::ScalarFunction(call) => !HAND_ON.contains(&call.func.name()),
+        _ => false,
+    };
+    computes && expr.get_type(schema).is_ok_and(|data_type| data_type.is_floating())
+}
+
+/// Functions that answer one of their arguments.
+const HAND_ON: [&str; 9] =
+    ["coalesce", "nullif", "greatest", "least", "nvl", "nvl2", "ifnull", "float_key", "not_null"];
 
 /// `then` where `condition` is true, else the contrary; never NULL.
 fn either(condition: Expr, then: bool) -> Expr {
