@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::stats::Precision;
-use datafusion::common::{ColumnStatistics, Statistics};
-use datafusion::logical_expr::{Expr, Operator};
+use datafusion::common::{ColumnStatistics, ScalarValue, Statistics};
+use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::{Between, BinaryExpr, Expr, Operator};
 use serde::Deserialize;
 use synoptic_source::{Fragment, TableDef};
 
@@ -14,6 +16,8 @@ use super::discover::PgTable;
 const DEFAULT_EQUAL: f64 = 0.005;
 const DEFAULT_RANGE: f64 = 1.0 / 3.0;
 const DEFAULT_OTHER: f64 = 0.25;
+/// The least part that a range is believed to keep.
+const NARROWEST: f64 = 1e-4;
 
 /// The first version that makes a hash table of a long list of constants.
 const HASHES_LISTS: i32 = 140_000;
@@ -39,8 +43,19 @@ pub(super) const STATISTICS_SQL: &str = "\
             FROM parts JOIN pg_catalog.pg_class p ON p.oid = parts.oid \
             WHERE p.relkind <> 'p'), \
         'columns', (SELECT pg_catalog.json_object_agg(s.attname, pg_catalog.json_build_object(\
-                'null_fraction', s.null_frac, 'distinct', s.n_distinct, 'width', s.avg_width)) \
+                'null_fraction', s.null_frac, 'distinct', s.n_distinct, 'width', s.avg_width, \
+                'bounds', CASE \
+                    WHEN a.atttypid = ANY ('{int2,int4,int8,float4,float8,numeric}'::pg_catalog.regtype[]) \
+                    THEN (SELECT pg_catalog.json_agg(b ORDER BY i) \
+                        FROM pg_catalog.unnest(s.histogram_bounds::text::pg_catalog.float8[]) \
+                        WITH ORDINALITY AS u(b, i) \
+                        WHERE b > '-Infinity' AND b < 'Infinity') \
+                    WHEN a.atttypid = ANY ('{date,timestamp,timestamptz}'::pg_catalog.regtype[]) \
+                    THEN (SELECT pg_catalog.json_agg(extract(epoch FROM b) ORDER BY i) \
+                        FROM pg_catalog.unnest(s.histogram_bounds::text::pg_catalog.timestamptz[]) \
+                        WITH ORDINALITY AS u(b, i) WHERE pg_catalog.isfinite(b)) END)) \
             FROM pg_catalog.pg_stats s \
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = s.attname \
             WHERE s.schemaname = n.nspname AND s.tablename = c.relname \
             AND s.inherited = (c.relkind = 'p')))::text \
     FROM pg_catalog.pg_class c \
@@ -82,6 +97,10 @@ struct ColumnEstimate {
     /// Positive: how many. Negative: how many per row.
     distinct: f64,
     width: f64,
+    /// Values between which there are equally many rows each, ascending; numbers, or seconds since
+    /// 1970 of dates and times. Values that are frequent by themselves are left out of it.
+    #[serde(default)]
+    bounds: Option<Vec<f64>>,
 }
 
 impl Estimates {
@@ -133,7 +152,38 @@ impl Estimates {
 
     /// Which part of a table's rows `filters` keep, roughly.
     pub fn kept(&self, filters: &[Expr]) -> f64 {
-        filters.iter().map(|filter| self.selectivity(filter)).product()
+        let mut kept = 1.0;
+        let mut ranges: Vec<(&str, f64)> = Vec::new();
+        for filter in filters.iter().flat_map(split_conjunction) {
+            match self.range(filter) {
+                None => kept *= self.selectivity(filter),
+                // From and to: what each cuts off, not the product.
+                Some((column, share)) => match ranges.iter_mut().find(|(c, _)| *c == column) {
+                    Some((_, known)) => *known = (*known + share - 1.0).max(NARROWEST),
+                    None => ranges.push((column, share)),
+                },
+            }
+        }
+        kept * ranges.into_iter().map(|(_, share)| share).product::<f64>()
+    }
+
+    /// The column that a comparison with a constant is of, and which part of its rows that keeps.
+    fn range<'f>(&self, filter: &'f Expr) -> Option<(&'f str, f64)> {
+        let Expr::BinaryExpr(BinaryExpr { left, op, right }) = filter else { return None };
+        let (column, op, constant) = match (left.as_ref(), right.as_ref()) {
+            (Expr::Column(column), Expr::Literal(constant, _)) => (column, *op, constant),
+            (Expr::Literal(constant, _), Expr::Column(column)) => (column, op.swap()?, constant),
+            _ => return None,
+        };
+        let below = match op {
+            Operator::Lt | Operator::LtEq => true,
+            Operator::Gt | Operator::GtEq => false,
+            _ => return None,
+        };
+        let known = self.columns.get(&column.name)?;
+        let below_it = share_below(known.bounds.as_deref()?, number(constant)?)?;
+        let share = if below { below_it } else { 1.0 - below_it };
+        Some((column.name.as_str(), (share * (1.0 - known.null_fraction)).max(NARROWEST)))
     }
 
     /// For a whole table, in its columns.
@@ -168,6 +218,14 @@ impl Estimates {
                 let bytes = rows.map(|rows| rows * width);
                 total = total.zip(bytes).map(|(total, bytes)| total + bytes);
                 statistics.byte_size = inexact(bytes);
+                let bounds = known.and_then(|known| known.bounds.as_deref());
+                let data_type = table.schema.fields().get(i).map(|field| field.data_type());
+                let bound = |bound: Option<&f64>| {
+                    let value = bound.zip(data_type).and_then(|(bound, of)| value_of(*bound, of));
+                    value.map_or(Precision::Absent, Precision::Inexact)
+                };
+                statistics.min_value = bound(bounds.and_then(<[f64]>::first));
+                statistics.max_value = bound(bounds.and_then(<[f64]>::last));
                 if let (Some(known), Some(rows)) = (known, rows) {
                     statistics.null_count = inexact(Some(rows * known.null_fraction));
                     statistics.distinct_count =
@@ -199,14 +257,16 @@ impl Estimates {
     fn selectivity(&self, filter: &Expr) -> f64 {
         let fraction = match filter {
             Expr::BinaryExpr(binary) => match binary.op {
-                Operator::And => self.selectivity(&binary.left) * self.selectivity(&binary.right),
+                Operator::And => self.kept(&[*binary.left.clone(), *binary.right.clone()]),
                 Operator::Or => {
                     let (a, b) = (self.selectivity(&binary.left), self.selectivity(&binary.right));
                     a + b - a * b
                 }
                 Operator::Eq => self.equal(&binary.left, &binary.right),
                 Operator::NotEq => 1.0 - self.equal(&binary.left, &binary.right),
-                Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq => DEFAULT_RANGE,
+                Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq => {
+                    self.range(filter).map_or(DEFAULT_RANGE, |(_, share)| share)
+                }
                 _ => DEFAULT_OTHER,
             },
             Expr::Not(inner) => 1.0 - self.selectivity(inner),
@@ -222,9 +282,11 @@ impl Estimates {
                 let any = (one * list.list.len() as f64).min(1.0);
                 if list.negated { 1.0 - any } else { any }
             }
-            Expr::Between(between) => {
-                let within = DEFAULT_RANGE * DEFAULT_RANGE;
-                if between.negated { 1.0 - within } else { within }
+            Expr::Between(Between { expr, negated, low, high }) => {
+                let from = expr.as_ref().clone().gt_eq(low.as_ref().clone());
+                let to = expr.as_ref().clone().lt_eq(high.as_ref().clone());
+                let within = self.kept(&[from, to]);
+                if *negated { 1.0 - within } else { within }
             }
             _ => DEFAULT_OTHER,
         };
@@ -281,6 +343,60 @@ impl KeptPart {
     }
 }
 
+/// Which part of a histogram's rows is below `value`: within two bounds, rows are assumed to be spread
+/// evenly.
+fn share_below(bounds: &[f64], value: f64) -> Option<f64> {
+    let (first, last) = (bounds.first()?, bounds.last()?);
+    if bounds.len() < 2 || first >= last {
+        return None;
+    }
+    let above = bounds.partition_point(|bound| *bound < value);
+    let within = match (above.checked_sub(1).and_then(|at| bounds.get(at)), bounds.get(above)) {
+        (Some(low), Some(high)) => (above - 1) as f64 + (value - low) / (high - low),
+        (None, _) => 0.0,
+        (_, None) => (bounds.len() - 1) as f64,
+    };
+    Some((within / (bounds.len() - 1) as f64).clamp(0.0, 1.0))
+}
+
+/// A number; a date or a time as seconds since 1970.
+fn number(value: &ScalarValue) -> Option<f64> {
+    let micros = |value: &ScalarValue| match value
+        .cast_to(&DataType::Timestamp(TimeUnit::Microsecond, None))
+    {
+        Ok(ScalarValue::TimestampMicrosecond(Some(micros), _)) => Some(micros as f64 / 1e6),
+        _ => None,
+    };
+    let number = match value.data_type() {
+        DataType::Date32 => match value {
+            ScalarValue::Date32(Some(days)) => f64::from(*days) * 86_400.0,
+            _ => return None,
+        },
+        DataType::Timestamp(..) => micros(value)?,
+        data_type if data_type.is_numeric() => match value.cast_to(&DataType::Float64) {
+            Ok(ScalarValue::Float64(number)) => number?,
+            _ => return None,
+        },
+        _ => return None,
+    };
+    number.is_finite().then_some(number)
+}
+
+/// The value of a column's type that `number` stands for.
+fn value_of(number: f64, data_type: &DataType) -> Option<ScalarValue> {
+    let whole = |number: f64| number.round() as i64;
+    let value = match data_type {
+        DataType::Date32 => ScalarValue::Date32(i32::try_from(whole(number / 86_400.0)).ok()),
+        DataType::Timestamp(..) => {
+            ScalarValue::TimestampMicrosecond(Some(whole(number * 1e6)), None)
+        }
+        data_type if data_type.is_integer() => ScalarValue::Int64(Some(whole(number))),
+        data_type if data_type.is_numeric() => ScalarValue::Float64(Some(number)),
+        _ => return None,
+    };
+    value.cast_to(data_type).ok().filter(|value| !value.is_null())
+}
+
 fn column(expr: &Expr) -> Option<&str> {
     match expr {
         Expr::Column(column) => Some(&column.name),
@@ -300,10 +416,13 @@ fn inexact(value: Option<f64>) -> Precision<usize> {
 
 #[cfg(test)]
 mod tests {
+    use datafusion::logical_expr::{col, lit};
+
     use super::*;
 
     fn columns(distinct: &[(&str, f64)]) -> HashMap<String, ColumnEstimate> {
-        let column = |distinct| ColumnEstimate { null_fraction: 0.0, distinct, width: 8.0 };
+        let column =
+            |distinct| ColumnEstimate { null_fraction: 0.0, distinct, width: 8.0, bounds: None };
         distinct.iter().map(|(name, n)| ((*name).to_owned(), column(*n))).collect()
     }
 
@@ -325,5 +444,53 @@ mod tests {
         at_least_unique(&mut known, &key, 6_000_000.0);
         assert_eq!(known["order"].distinct, 133_000.0);
         at_least_unique(&mut known, &[], 6_000_000.0);
+    }
+
+    fn dates() -> Estimates {
+        // A hundred days each, but for the last part, which is half of them.
+        let bounds = [0.0, 100.0, 150.0, 200.0].map(|days| days * 86_400.0).to_vec();
+        let day = ColumnEstimate {
+            null_fraction: 0.5,
+            distinct: 200.0,
+            width: 4.0,
+            bounds: Some(bounds),
+        };
+        let columns = HashMap::from([("day".to_owned(), day)]);
+        Estimates { rows: Some(1000.0), columns, ..Estimates::default() }
+    }
+
+    #[test]
+    fn ranges_keep_what_the_histogram_says() {
+        let known = dates();
+        let day = |days: i32| lit(ScalarValue::Date32(Some(days)));
+        let kept = |filters: &[Expr]| (known.kept(filters) * 1000.0).round();
+        assert_eq!(kept(&[col("day").lt(day(100))]), 167.0);
+        assert_eq!(kept(&[col("day").gt_eq(day(100))]), 333.0);
+        assert_eq!(kept(&[day(150).gt(col("day"))]), 333.0);
+        // Both ends, in one condition or two, and not the product of what each keeps.
+        let within = [col("day").gt_eq(day(100)), col("day").lt(day(150))];
+        let alone = kept(&within);
+        assert_eq!(kept(&[within[0].clone().and(within[1].clone())]), alone);
+        assert_eq!(kept(&[col("day").between(day(100), day(150))]), alone);
+        // Beyond the ends, and where nothing is known.
+        assert!(kept(&[col("day").gt(day(5000))]) <= 1.0);
+        assert_eq!(kept(&[col("day").lt(day(5000))]), 500.0);
+        assert_eq!(kept(&[col("other").lt(day(5))]), 333.0);
+        assert_eq!(kept(&[col("day").lt(lit("a"))]), 333.0);
+    }
+
+    #[test]
+    fn bounds_become_values_of_the_columns_type() {
+        let micros = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        let shown = |number, data_type| value_of(number, &data_type).map(|v| v.to_string());
+        assert_eq!(shown(86_400.0, DataType::Date32).as_deref(), Some("1970-01-02"));
+        assert_eq!(shown(1.5, micros.clone()).as_deref(), Some("1500000"));
+        assert_eq!(shown(1.5, DataType::Decimal128(10, 2)).as_deref(), Some("150,10,2"));
+        assert_eq!(shown(7.0, DataType::Int16).as_deref(), Some("7"));
+        // What no column of that type holds is not known.
+        assert_eq!(shown(1e9, DataType::Int16), None);
+        assert_eq!(shown(1e30, DataType::Decimal128(10, 2)), None);
+        assert_eq!(shown(1.0, DataType::Utf8), None);
+        assert_eq!(number(&ScalarValue::TimestampMicrosecond(Some(1_500_000), None)), Some(1.5));
     }
 }

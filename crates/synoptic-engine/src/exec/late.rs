@@ -64,6 +64,8 @@ pub(super) struct Read<'a> {
     pub costs: OperatorCosts,
     /// What the source does beside reading tables and sending rows.
     pub work: f64,
+    /// What is expected to come without keys.
+    pub statistics: &'a Statistics,
 }
 
 /// One decision for all partitions of a scan.
@@ -232,12 +234,12 @@ fn decide(filters: &[Arc<dyn PhysicalExpr>], read: &Read<'_>) -> (Decision, Late
         Keys::None => return (Decision::Nothing, record("no key: not asked".to_owned(), 0)),
         Keys::In(domains) => domains,
     };
-    let statistics = prepared.statistics();
+    let statistics = read.statistics;
     let (mut conditions, mut notes, mut collected) = (Vec::new(), Vec::new(), 0);
     let name = |index: usize| schema.fields().get(index).map_or("?", |field| field.name().as_str());
     for (index, domain) in domains {
         collected += domain.values.as_ref().map_or(0, HashSet::len);
-        match condition(index, &domain, &statistics, read) {
+        match condition(index, &domain, statistics, read) {
             Ok((condition, note)) => {
                 conditions.push(condition);
                 notes.push(format!("{}: {note}", name(index)));

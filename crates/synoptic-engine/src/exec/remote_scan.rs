@@ -59,6 +59,8 @@ pub(crate) struct RemoteScanExec {
     work: f64,
     /// What is asked, as a number.
     question: u64,
+    /// What is expected to come.
+    statistics: Arc<Statistics>,
     /// How many partitions have been read to their end.
     ended: Arc<AtomicUsize>,
     /// Keeps what was read, inside a recursive query.
@@ -149,6 +151,7 @@ impl RemoteScanExec {
             prepared: &self.prepared,
             costs: self.entry.source().capabilities().costs,
             work: self.work,
+            statistics: &self.statistics,
         };
         let keys = self.join_keys.decide(self.filters(), read, &self.scope.statement);
         let (decision, record) = keys.await;
@@ -184,9 +187,11 @@ impl RemoteScanExec {
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
+        let statistics = Arc::new(expected(&entry, question, prepared.statistics()));
         Self {
             entry,
             prepared,
+            statistics,
             scope,
             record,
             kept,
@@ -304,13 +309,13 @@ impl ExecutionPlan for RemoteScanExec {
 
     /// Statistics must stand here and not only in the table: they decide which side a join builds.
     fn partition_statistics(&self, partition: Option<usize>) -> Result<Arc<Statistics>> {
-        let mut statistics = self.prepared.statistics();
         let partitions = self.prepared.partitions().max(1);
-        if partition.is_some() && partitions > 1 {
-            statistics = statistics.to_inexact();
-            statistics.num_rows = share(statistics.num_rows, partitions);
-            statistics.total_byte_size = share(statistics.total_byte_size, partitions);
+        if partition.is_none() || partitions == 1 {
+            return Ok(Arc::clone(&self.statistics));
         }
+        let mut statistics = Statistics::clone(&self.statistics).to_inexact();
+        statistics.num_rows = share(statistics.num_rows, partitions);
+        statistics.total_byte_size = share(statistics.total_byte_size, partitions);
         Ok(Arc::new(statistics))
     }
 
@@ -338,6 +343,33 @@ impl ExecutionPlan for RemoteScanExec {
     }
 }
 
+/// `statistics` with as many rows as came when the same was asked before, or else as the source's own
+/// planner expects, where they are no more than an estimate.
+fn expected(entry: &SourceEntry, question: u64, statistics: Statistics) -> Statistics {
+    let returned = entry.returned(question).map(|rows| rows as f64);
+    let known = returned.or_else(|| entry.expected(question).flatten());
+    let (Some(rows), false) = (known, matches!(statistics.num_rows, Precision::Exact(_))) else {
+        return statistics;
+    };
+    let mut statistics = statistics.to_inexact();
+    let before = statistics.num_rows.get_value().map(|rows| *rows as f64);
+    let count = |count: f64| Precision::Inexact(count.max(0.0).round() as usize);
+    let scaled = |size: Precision<usize>| match (size.get_value(), before) {
+        (Some(size), Some(before)) if before > 0.0 => count(*size as f64 * rows / before),
+        _ => Precision::Absent,
+    };
+    statistics.num_rows = count(rows);
+    statistics.total_byte_size = scaled(statistics.total_byte_size);
+    for column in &mut statistics.column_statistics {
+        column.byte_size = scaled(column.byte_size);
+        column.null_count = scaled(column.null_count);
+        if let Some(distinct) = column.distinct_count.get_value() {
+            column.distinct_count = count((*distinct as f64).min(rows));
+        }
+    }
+    statistics
+}
+
 fn share(total: Precision<usize>, partitions: usize) -> Precision<usize> {
     match total {
         Precision::Exact(n) | Precision::Inexact(n) => Precision::Inexact(n.div_ceil(partitions)),
@@ -348,7 +380,7 @@ fn share(total: Precision<usize>, partitions: usize) -> Precision<usize> {
 impl DisplayAs for RemoteScanExec {
     fn fmt_as(&self, format: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let source = &self.record.source;
-        let rows = self.prepared.statistics().num_rows;
+        let rows = self.statistics.num_rows;
         if matches!(format, DisplayFormatType::TreeRender) {
             writeln!(f, "source={source}")?;
             writeln!(f, "table={}", self.record.table())?;
