@@ -115,6 +115,31 @@ async fn a_repeated_statement_is_planned_once_and_bound_each_time() {
 }
 
 #[tokio::test]
+async fn what_is_described_is_planned_once_for_all_who_run_it() {
+    let bank = Bank::open();
+    let session = bank.session();
+    let sql = "SELECT owner, id * 2 AS twice FROM bank.accounts WHERE id + 0 > 1 ORDER BY owner";
+    let request = || Request { sql: sql.to_owned(), ..Request::default() };
+    let described = session.describe(&request()).await.expect("a description");
+    assert_eq!(bank.counted(), (0, 1));
+    assert_eq!(session.plan(request()).await.expect("a plan").schema(), described.schema);
+    assert_eq!(rows(&session, sql, vec![]).await, ["Bob 4", "Cleo 6"]);
+    let again = session.describe(&request()).await.expect("a description");
+    assert_eq!((again.schema, again.parameters.len()), (described.schema, 0));
+    assert_eq!(bank.counted(), (3, 1));
+    // The optimized plan has no place for a value, and says so as the stated one does.
+    let error = run(&session, sql, int(1)).await.expect_err("there is no parameter");
+    assert_eq!(error.code(), ErrorCode::InvalidOption);
+    // What it reads is of now.
+    execute(&bank.path, "UPDATE accounts SET owner = 'Dora' WHERE id = 2");
+    assert_eq!(rows(&session, sql, vec![]).await, ["Cleo 6", "Dora 4"]);
+    // Options that decide about the plan are part of its key.
+    session.set_option("pushdown", "none").expect("an option");
+    assert_eq!(rows(&session, sql, vec![]).await, ["Cleo 6", "Dora 4"]);
+    assert_eq!(bank.counted().1, 2);
+}
+
+#[tokio::test]
 async fn new_rows_and_an_altered_or_dropped_table_are_seen_at_once() {
     let bank = Bank::open();
     let session = bank.session();

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use chrono::{DateTime, Utc};
-use datafusion::common::DFSchema;
 use datafusion::common::alias::AliasGenerator;
+use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::config::ConfigOptions;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::session_state::SessionState;
@@ -138,13 +138,14 @@ impl Session {
         logical: &Logical,
         values: Option<Values<'_>>,
     ) -> Result<LogicalPlan> {
-        let stated = match &logical.plan {
-            Stage::Optimized(plan) => return Ok(plan.clone()),
-            Stage::Stated(plan) => plan.clone(),
+        let bound = |plan: LogicalPlan| match values {
+            Some(values) => bind(plan, &logical.parameters, values.given, values.exactly),
+            None => Ok(plan),
         };
-        let stated = match values {
-            Some(values) => bind(stated, &logical.parameters, values.given, values.exactly)?,
-            None => stated,
+        let stated = match &logical.plan {
+            // It has no parameters: only values that are not asked for are found.
+            Stage::Optimized(plan) => return bound(plan.clone()),
+            Stage::Stated(plan) => bound(plan.clone())?,
         };
         let state = &logical.state;
         let plan = match &stated {
@@ -161,7 +162,7 @@ impl Session {
 /// What parameters are bound to.
 #[derive(Clone, Copy)]
 pub(super) struct Values<'a> {
-    pub(super) given: &'a [datafusion::common::ScalarValue],
+    pub(super) given: &'a [ScalarValue],
     /// Whether a value has to fit its parameter's type without rounding.
     pub(super) exactly: bool,
 }
