@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use datafusion::common::ScalarValue;
 use datafusion::logical_expr::Expr;
-use datafusion::prelude::lit;
+use datafusion::prelude::{col, lit};
 use synoptic_source::{Fragment, JoinKind, Operator, Relation};
 
 use super::{Db, rows};
@@ -45,7 +46,7 @@ fn is_near(expected: Option<f64>, true_rows: f64) {
 #[tokio::test]
 async fn they_know_frequent_values_and_joins() {
     let db = Db::new(TRADES).await;
-    let mark = |mark: &str| vec![datafusion::prelude::col("mark").eq(lit(mark))];
+    let mark = |mark: &str| vec![col("mark").eq(lit(mark))];
     let rare = scan(&db, "trades", mark("q")).await;
     let common = scan(&db, "trades", mark("m")).await;
     let accounts = scan(&db, "accounts", vec![]).await;
@@ -57,6 +58,49 @@ async fn they_know_frequent_values_and_joins() {
         is_near(expected, true_rows);
     }
     assert!(db.source.expected_rows(&[], ENOUGH).await.expect("nothing is asked").is_empty());
+}
+
+/// Values that no floating-point number or clock holds say nothing of ranges, and spoil nothing.
+#[tokio::test]
+async fn ranges_keep_what_the_histograms_say() {
+    let db = Db::new(
+        "CREATE TABLE days (n int, day date, at timestamptz, naive timestamp, price numeric, x float8);
+         INSERT INTO days SELECT i, DATE '2026-01-01' + i % 1000,
+             TIMESTAMPTZ '2026-01-01Z' + i * interval '1 hour',
+             TIMESTAMP '2026-01-01' + i * interval '1 hour', i, i FROM generate_series(0, 19999) i;
+         INSERT INTO days VALUES (0, 'infinity', 'infinity', '-infinity', 'NaN', 'NaN'),
+             (0, '5874897-12-31', '-infinity', '294276-12-31', 1e400, 'Infinity');
+         ANALYZE days",
+    )
+    .await;
+    let day = ScalarValue::Date32(Some(20_454));
+    let micros = (20_454 * 24 + 10_000) * 3_600_000_000;
+    let at = ScalarValue::TimestampMicrosecond(Some(micros), Some("UTC".into()));
+    let naive = ScalarValue::TimestampMicrosecond(Some(micros), None);
+    let later = ScalarValue::Date32(Some(20_454 + 500));
+    let estimated = async |filter: Expr| {
+        let relation = scan(&db, "days", vec![filter]).await;
+        let Operator::Scan(fragment) = &relation.operator else { panic!("a scan") };
+        let statistics = db.source.estimate(fragment).await.expect("estimates");
+        statistics.num_rows.get_value().map(|rows| *rows as f64)
+    };
+    for (column, half) in [
+        ("n", lit(10_000)),
+        ("day", lit(later.clone())),
+        ("at", lit(at)),
+        ("naive", lit(naive)),
+        ("price", lit(10_000)),
+        ("x", lit(10_000.0)),
+    ] {
+        is_near(estimated(col(column).lt(half)).await, 10_000.0);
+    }
+    // Five of a thousand days.
+    let few = col("day")
+        .gt_eq(lit(day.clone()))
+        .and(col("day").lt(lit(ScalarValue::Date32(Some(20_459)))));
+    is_near(estimated(few).await, 100.0);
+    let half = col("day").between(lit(day), lit(later));
+    is_near(estimated(half).await, 10_000.0);
 }
 
 /// Planning locks tables: it must not wait for an `ALTER TABLE` longer than it may.

@@ -89,7 +89,7 @@ impl PostgresSource {
             return Ok(known);
         }
         let name = table.name();
-        let rows = self.pool.query(STATISTICS_SQL, &[&name.schema, &name.name]).await?;
+        let rows = self.pool.query(&STATISTICS_SQL, &[&name.schema, &name.name]).await?;
         let json = rows.first().and_then(|row| row.try_get::<_, String>(0).ok());
         let estimates = json.map(|json| Estimates::from_json(&json, table)).unwrap_or_default();
         let estimates = Arc::new(estimates);

@@ -1,6 +1,7 @@
 //! Estimates from what the server keeps: `pg_class` and `pg_stats`. Never exact.
 
 use std::collections::HashMap;
+use std::sync::LazyLock;
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::stats::Precision;
@@ -16,6 +17,8 @@ use super::discover::PgTable;
 const DEFAULT_EQUAL: f64 = 0.005;
 const DEFAULT_RANGE: f64 = 1.0 / 3.0;
 const DEFAULT_OTHER: f64 = 0.25;
+/// So few rows are none of the frequent values when those are all that is known.
+const SCARCE: f64 = 0.01;
 /// The least part that a range is believed to keep.
 const NARROWEST: f64 = 1e-4;
 
@@ -28,39 +31,63 @@ const ROW_OVERHEAD: f64 = 28.0;
 
 /// The kept statistics of table `$2` in schema `$1`, as one JSON text. Nothing in it takes a lock
 /// on the table, as asking for its size would: planning must not wait for an `ALTER TABLE`.
-pub(super) const STATISTICS_SQL: &str = "\
-    SELECT pg_catalog.json_build_object(\
-        'version', pg_catalog.current_setting('server_version_num')::pg_catalog.int4, \
-        'parts', (WITH RECURSIVE parts(oid) AS (\
-                SELECT c.oid \
-                UNION SELECT i.inhrelid FROM parts \
-                JOIN pg_catalog.pg_inherits i ON i.inhparent = parts.oid \
-                WHERE c.relkind = 'p') \
-            SELECT pg_catalog.json_agg(pg_catalog.json_build_object(\
-                'analyzed', p.reltuples, 'pages', p.relpages, \
-                'live', pg_catalog.pg_stat_get_live_tuples(p.oid), \
-                'dead', pg_catalog.pg_stat_get_dead_tuples(p.oid))) \
-            FROM parts JOIN pg_catalog.pg_class p ON p.oid = parts.oid \
-            WHERE p.relkind <> 'p'), \
-        'columns', (SELECT pg_catalog.json_object_agg(s.attname, pg_catalog.json_build_object(\
-                'null_fraction', s.null_frac, 'distinct', s.n_distinct, 'width', s.avg_width, \
-                'bounds', CASE \
-                    WHEN a.atttypid = ANY ('{int2,int4,int8,float4,float8,numeric}'::pg_catalog.regtype[]) \
-                    THEN (SELECT pg_catalog.json_agg(b ORDER BY i) \
-                        FROM pg_catalog.unnest(s.histogram_bounds::text::pg_catalog.float8[]) \
-                        WITH ORDINALITY AS u(b, i) \
-                        WHERE b > '-Infinity' AND b < 'Infinity') \
-                    WHEN a.atttypid = ANY ('{date,timestamp,timestamptz}'::pg_catalog.regtype[]) \
-                    THEN (SELECT pg_catalog.json_agg(extract(epoch FROM b) ORDER BY i) \
-                        FROM pg_catalog.unnest(s.histogram_bounds::text::pg_catalog.timestamptz[]) \
-                        WITH ORDINALITY AS u(b, i) WHERE pg_catalog.isfinite(b)) END)) \
-            FROM pg_catalog.pg_stats s \
-            JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = s.attname \
-            WHERE s.schemaname = n.nspname AND s.tablename = c.relname \
-            AND s.inherited = (c.relkind = 'p')))::text \
-    FROM pg_catalog.pg_class c \
-    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-    WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'm', 'p', 'f', 'v')";
+pub(super) static STATISTICS_SQL: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT pg_catalog.json_build_object(\
+            'version', pg_catalog.current_setting('server_version_num')::pg_catalog.int4, \
+            'parts', (WITH RECURSIVE parts(oid) AS (\
+                    SELECT c.oid \
+                    UNION SELECT i.inhrelid FROM parts \
+                    JOIN pg_catalog.pg_inherits i ON i.inhparent = parts.oid \
+                    WHERE c.relkind = 'p') \
+                SELECT pg_catalog.json_agg(pg_catalog.json_build_object(\
+                    'analyzed', p.reltuples, 'pages', p.relpages, \
+                    'live', pg_catalog.pg_stat_get_live_tuples(p.oid), \
+                    'dead', pg_catalog.pg_stat_get_dead_tuples(p.oid))) \
+                FROM parts JOIN pg_catalog.pg_class p ON p.oid = parts.oid \
+                WHERE p.relkind <> 'p'), \
+            'columns', (SELECT pg_catalog.json_object_agg(s.attname, pg_catalog.json_build_object(\
+                    'null_fraction', s.null_frac, 'distinct', s.n_distinct, 'width', s.avg_width, \
+                    'bounds', {bounds}, 'common', {common})) \
+                FROM pg_catalog.pg_stats s \
+                JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = s.attname \
+                WHERE s.schemaname = n.nspname AND s.tablename = c.relname \
+                AND s.inherited = (c.relkind = 'p')))::text \
+        FROM pg_catalog.pg_class c \
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+        WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'm', 'p', 'f', 'v')",
+        bounds =
+            numbers("s.histogram_bounds", "NULL::pg_catalog.float4[]", |value| value.to_owned()),
+        common = numbers("s.most_common_vals", "s.most_common_freqs", |value| {
+            format!("pg_catalog.json_build_array({value}, f)")
+        }),
+    )
+});
+
+/// SQL of a JSON array: what `shown` makes of each of `values`, a number or a time as seconds since 1970,
+/// and of its frequency `f`. Values that are no number there, and times without end, are left out; for
+/// columns of other types it is NULL.
+fn numbers(values: &str, frequencies: &str, shown: impl Fn(&str) -> String) -> String {
+    // The types of a column, an array type that holds them all, the number, and when it is one.
+    let kinds = [
+        ("int2,int4,int8,numeric", "numeric", "b", "pg_catalog.abs(b) < 1e300"),
+        ("float4,float8", "float8", "b", "pg_catalog.abs(b) < 1e300"),
+        ("date", "date", "(b - DATE '1970-01-01') * 86400.0", "pg_catalog.isfinite(b)"),
+        ("timestamp", "timestamp", "extract(epoch FROM b)", "pg_catalog.isfinite(b)"),
+        ("timestamptz", "timestamptz", "extract(epoch FROM b)", "pg_catalog.isfinite(b)"),
+    ];
+    let whens = kinds.map(|(types, array, number, is_one)| {
+        format!(
+            "WHEN a.atttypid = ANY ('{{{types}}}'::pg_catalog.regtype[]) \
+             THEN (SELECT pg_catalog.json_agg({} ORDER BY i) \
+                FROM ROWS FROM (pg_catalog.unnest({values}::text::pg_catalog.{array}[]), \
+                    pg_catalog.unnest({frequencies})) WITH ORDINALITY AS u(b, f, i) \
+                WHERE {is_one}) ",
+            shown(number)
+        )
+    });
+    format!("CASE {}END", whens.concat())
+}
 
 /// What is known of one table.
 #[derive(Debug, Clone, Default)]
@@ -101,6 +128,9 @@ struct ColumnEstimate {
     /// 1970 of dates and times. Values that are frequent by themselves are left out of it.
     #[serde(default)]
     bounds: Option<Vec<f64>>,
+    /// Frequent values, each with the part of all rows that has it.
+    #[serde(default)]
+    common: Option<Vec<(f64, f64)>>,
 }
 
 impl Estimates {
@@ -181,9 +211,8 @@ impl Estimates {
             _ => return None,
         };
         let known = self.columns.get(&column.name)?;
-        let below_it = share_below(known.bounds.as_deref()?, number(constant)?)?;
-        let share = if below { below_it } else { 1.0 - below_it };
-        Some((column.name.as_str(), (share * (1.0 - known.null_fraction)).max(NARROWEST)))
+        let share = known.within(number(constant)?, below)?;
+        Some((column.name.as_str(), share.clamp(NARROWEST, 1.0)))
     }
 
     /// For a whole table, in its columns.
@@ -218,14 +247,14 @@ impl Estimates {
                 let bytes = rows.map(|rows| rows * width);
                 total = total.zip(bytes).map(|(total, bytes)| total + bytes);
                 statistics.byte_size = inexact(bytes);
-                let bounds = known.and_then(|known| known.bounds.as_deref());
+                let ends = known.and_then(ColumnEstimate::ends);
                 let data_type = table.schema.fields().get(i).map(|field| field.data_type());
-                let bound = |bound: Option<&f64>| {
-                    let value = bound.zip(data_type).and_then(|(bound, of)| value_of(*bound, of));
+                let bound = |bound: Option<f64>| {
+                    let value = bound.zip(data_type).and_then(|(bound, of)| value_of(bound, of));
                     value.map_or(Precision::Absent, Precision::Inexact)
                 };
-                statistics.min_value = bound(bounds.and_then(<[f64]>::first));
-                statistics.max_value = bound(bounds.and_then(<[f64]>::last));
+                statistics.min_value = bound(ends.map(|(low, _)| low));
+                statistics.max_value = bound(ends.map(|(_, high)| high));
                 if let (Some(known), Some(rows)) = (known, rows) {
                     statistics.null_count = inexact(Some(rows * known.null_fraction));
                     statistics.distinct_count =
@@ -300,6 +329,33 @@ impl Estimates {
         };
         let not_null = 1.0 - name.and_then(|name| self.null_fraction(name)).unwrap_or(0.0);
         not_null / distinct.max(1.0)
+    }
+}
+
+impl ColumnEstimate {
+    /// Which part of all rows is below `value`, or above it.
+    fn within(&self, value: f64, below: bool) -> Option<f64> {
+        let common = self.common.as_deref().unwrap_or_default();
+        let rest =
+            (1.0 - self.null_fraction - common.iter().map(|(_, part)| part).sum::<f64>()).max(0.0);
+        let spread = match self.bounds.as_deref().and_then(|bounds| share_below(bounds, value)) {
+            Some(share) if below => share,
+            Some(share) => 1.0 - share,
+            // All values are frequent ones.
+            None if rest < SCARCE && !common.is_empty() => 0.0,
+            None => return None,
+        };
+        let fits = |other: f64| if below { other <= value } else { other >= value };
+        let frequent: f64 = common.iter().filter(|(v, _)| fits(*v)).map(|(_, part)| part).sum();
+        Some(frequent + rest * spread)
+    }
+
+    /// The least and the greatest value that is known.
+    fn ends(&self) -> Option<(f64, f64)> {
+        let common = self.common.iter().flatten().map(|(value, _)| *value);
+        let mut values = self.bounds.iter().flatten().copied().chain(common);
+        let first = values.next()?;
+        Some(values.fold((first, first), |(low, high), value| (low.min(value), high.max(value))))
     }
 }
 
@@ -421,8 +477,13 @@ mod tests {
     use super::*;
 
     fn columns(distinct: &[(&str, f64)]) -> HashMap<String, ColumnEstimate> {
-        let column =
-            |distinct| ColumnEstimate { null_fraction: 0.0, distinct, width: 8.0, bounds: None };
+        let column = |distinct| ColumnEstimate {
+            null_fraction: 0.0,
+            distinct,
+            width: 8.0,
+            bounds: None,
+            common: None,
+        };
         distinct.iter().map(|(name, n)| ((*name).to_owned(), column(*n))).collect()
     }
 
@@ -454,6 +515,7 @@ mod tests {
             distinct: 200.0,
             width: 4.0,
             bounds: Some(bounds),
+            common: None,
         };
         let columns = HashMap::from([("day".to_owned(), day)]);
         Estimates { rows: Some(1000.0), columns, ..Estimates::default() }
@@ -477,6 +539,29 @@ mod tests {
         assert_eq!(kept(&[col("day").lt(day(5000))]), 500.0);
         assert_eq!(kept(&[col("other").lt(day(5))]), 333.0);
         assert_eq!(kept(&[col("day").lt(lit("a"))]), 333.0);
+    }
+
+    #[test]
+    fn frequent_values_count_where_they_are() {
+        let column = |bounds: Option<Vec<f64>>, common: &[(f64, f64)]| ColumnEstimate {
+            null_fraction: 0.1,
+            distinct: 50.0,
+            width: 4.0,
+            bounds,
+            common: Some(common.to_vec()),
+        };
+        let shares = |column: &ColumnEstimate, value| {
+            let share = |below| column.within(value, below).map(|share| (share * 100.0).round());
+            (share(true), share(false))
+        };
+        let mixed = column(Some(vec![10.0, 20.0]), &[(1.0, 0.5), (30.0, 0.1)]);
+        assert_eq!(shares(&mixed, 5.0), (Some(50.0), Some(40.0)));
+        assert_eq!(shares(&mixed, 15.0), (Some(65.0), Some(25.0)));
+        assert_eq!(mixed.ends(), Some((1.0, 30.0)));
+        let only = column(None, &[(1.0, 0.4), (2.0, 0.5)]);
+        assert_eq!(shares(&only, 1.5), (Some(40.0), Some(50.0)));
+        // Most values are not known.
+        assert_eq!(shares(&column(None, &[(1.0, 0.1)]), 1.5), (None, None));
     }
 
     #[test]
