@@ -570,7 +570,7 @@ mod tests {
         let shown = |number, data_type| value_of(number, &data_type).map(|v| v.to_string());
         assert_eq!(shown(86_400.0, DataType::Date32).as_deref(), Some("1970-01-02"));
         assert_eq!(shown(1.5, micros.clone()).as_deref(), Some("1500000"));
-        assert_eq!(shown(1.5, DataType::Decimal128(10, 2)).as_deref(), Some("150,10,2"));
+        assert_eq!(shown(1.5, DataType::Decimal128(10, 2)).as_deref(), Some("1.50"));
         assert_eq!(shown(7.0, DataType::Int16).as_deref(), Some("7"));
         // What no column of that type holds is not known.
         assert_eq!(shown(1e9, DataType::Int16), None);
