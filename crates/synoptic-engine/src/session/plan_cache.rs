@@ -4,11 +4,12 @@
 //! decided. Parameters are unbound, `now()` is a call, no filter is pushed anywhere; all that is
 //! done for every execution anew. Where there are no parameters and no function depends on the
 //! moment, the optimized plan is kept beside it: nothing decides that but the text and which copies
-//! are read. A kept plan holds on to no source and no statement either. To be used again, every table in it is looked up by its name in the statement's own catalogs, as
-//! planning does, and must be what it was: so the source is asked, an altered or dropped table is
-//! seen at once, and the scans are the new statement's own. Where nothing is answered before the
-//! read has begun, a source that says then whether its tables are what they were need not be asked
-//! before; when they are not, the text is planned.
+//! are read. A kept plan holds on to no source and no statement either. To be used again, every
+//! table in it is looked up by its name in the statement's own catalogs, as planning does, and must
+//! be what it was: so the source is asked, an altered or dropped table is seen at once, and the
+//! scans are the new statement's own. Where nothing is answered before the read has begun, a source
+//! that says then whether its tables are what they were need not be asked before; when they are
+//! not, the text is planned.
 //!
 //! What decides the plan and is not asked again is in the [`Key`]. A statement whose plan could
 //! depend on anything else (rows of system tables, functions that answer from the session) is not
