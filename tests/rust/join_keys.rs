@@ -578,3 +578,20 @@ async fn answers_are_the_same_with_and_without() {
     assert!(used > 60, "keys were sent {used} times");
     assert!(early > 30, "keys were tried on rows {early} times");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_no_keys_is_begun_at_once() {
+    let slow = "CREATE TABLE few AS SELECT i::int AS account FROM generate_series(1, 3) i; \
+                CREATE VIEW slow AS \
+                SELECT 1 AS id, clock_timestamp() AS began, pg_sleep(2)::text AS slept";
+    let three = Three::new(slow, slow, NOTES).await;
+    // Each takes its time, and the second begins before the first has ended.
+    let together = "SELECT abs(extract(epoch FROM a.began) - extract(epoch FROM b.began)) < 2 AS same \
+                    FROM bank.slow a FULL JOIN desk.slow b ON b.id = a.id";
+    assert_eq!(three.run(together, &[]).await.0, ["true"]);
+    // A small table is sooner read than waited for.
+    let small = "SELECT account FROM bank.few JOIN desk.few USING (account)";
+    let shown = three.run(&format!("EXPLAIN ANALYZE {small}"), &[]).await.0.join("\n");
+    assert!(shown.contains("join_keys=[a small table: read without waiting"), "{shown}");
+    assert_eq!(three.run(small, &[]).await.0, ["1", "2", "3"]);
+}

@@ -13,7 +13,7 @@ use synoptic_types::{ErrorCode, Pushdown, QueryOptions, SourceName, TableName};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::exec::LateRecord;
+use crate::exec::{LateRecord, ReadingAhead};
 use crate::freshness::{Choices, Chosen, Reading, of_version, statement_columns};
 
 /// One statement as its scans see it. Dropping it, or [`Scope::end`], lets go of the sources.
@@ -28,6 +28,8 @@ pub(crate) struct Scope {
     chosen: Option<Arc<Chosen>>,
     snapshots: Mutex<HashMap<SourceName, Arc<dyn Snapshot>>>,
     scans: Arc<ScanRecords>,
+    /// Small tables, which are asked for while others are read.
+    pub(crate) ahead: ReadingAhead,
     /// What the statement reads instead, when it had to be planned again.
     successor: Mutex<Option<Arc<Self>>>,
 }
@@ -95,6 +97,7 @@ impl Scope {
             chosen: None,
             snapshots: Mutex::default(),
             scans: Arc::default(),
+            ahead: ReadingAhead::default(),
             successor: Mutex::default(),
         })
     }
@@ -114,6 +117,7 @@ impl Scope {
             chosen: Some(chosen),
             snapshots: Mutex::default(),
             scans: Arc::clone(&self.scans),
+            ahead: ReadingAhead::default(),
             successor: Mutex::default(),
         })
     }
@@ -146,6 +150,12 @@ impl Scope {
     /// Whether there is a single scan, and so nothing that could change what it reads or when.
     pub(crate) fn has_one_scan(&self) -> bool {
         self.scans.0.lock().scans.len() == 1
+    }
+
+    /// Whether nothing else of `source` is read.
+    pub(crate) fn reads_once(&self, source: &SourceName) -> bool {
+        let records = self.scans.0.lock();
+        records.scans.iter().filter(|scan| scan.source == *source).count() == 1
     }
 
     /// The snapshots that scans were prepared under.

@@ -1,4 +1,6 @@
 //! Which objects make which table.
+//!
+//! All of it only asks the location's store, and waits for nothing else: see [`Location::ask`].
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use percent_encoding::percent_decode_str;
 use synoptic_source::{ErrorKind, Result, SourceError};
 
 use super::delta::{Added, LOG, Version};
+use super::disk::pausing;
 use super::error;
 use super::format::Format;
 use super::location::Location;
@@ -173,7 +176,7 @@ async fn has_log(location: &Location, folder: &Path) -> Result<bool> {
     if location.local.is_some() {
         let log = LocalFileSystem::new().path_to_filesystem(&log);
         return Ok(match log {
-            Ok(log) => tokio::fs::metadata(log).await.is_ok_and(|log| log.is_dir()),
+            Ok(log) => log.is_dir(),
             Err(_) => false,
         });
     }
@@ -203,7 +206,7 @@ async fn places(options: &Options, only: Option<&str>) -> Result<Vec<(TableSpec,
         let name = Format::stem(&decoded(name)).to_owned();
         return Ok(vec![(spec(name, Place::Path(root.clone())), true)]);
     }
-    must_exist(location).await?;
+    must_exist(location)?;
     let children = location.store.list_with_delimiter(Some(root)).await;
     let children = children.map_err(|e| error::store(&e, "the list of files", location))?;
     let mut specs: Vec<(TableSpec, bool)> = Vec::new();
@@ -344,9 +347,7 @@ fn below<'a>(
         require_literal_separator: true,
         require_literal_leading_dot: false,
     };
-    location
-        .store
-        .list(Some(base))
+    pausing(location.store.list(Some(base)))
         .map_err(move |e| {
             error::store(&e, &format!("the list of files of table '{}'", spec.name), location)
         })
@@ -420,7 +421,7 @@ fn common_format(spec: &TableSpec, objects: &[Object]) -> Result<Format> {
 async fn head(location: &Location, path: &Path) -> Result<Option<ObjectMeta>> {
     if location.local.is_some()
         && let Ok(file) = LocalFileSystem::new().path_to_filesystem(path)
-        && tokio::fs::metadata(file).await.is_ok_and(|metadata| metadata.is_dir())
+        && file.is_dir()
     {
         return Ok(None);
     }
@@ -433,8 +434,8 @@ async fn head(location: &Location, path: &Path) -> Result<Option<ObjectMeta>> {
 
 /// Everything at `location`, sorted by path; `None` when that is more than `most`.
 pub async fn everything(location: &Location, most: usize) -> Result<Option<Vec<ObjectMeta>>> {
-    must_exist(location).await?;
-    let listed = location.store.list(Some(&location.root)).take(most + 1);
+    must_exist(location)?;
+    let listed = pausing(location.store.list(Some(&location.root))).take(most + 1);
     let mut found: Vec<ObjectMeta> =
         listed.try_collect().await.map_err(|e| error::store(&e, "the list of files", location))?;
     if found.len() > most {
@@ -457,9 +458,9 @@ pub fn visible(location: &Location, mut found: Vec<ObjectMeta>) -> Vec<ObjectMet
 }
 
 /// A local folder that is missing is not an empty one.
-pub async fn must_exist(location: &Location) -> Result<()> {
+pub fn must_exist(location: &Location) -> Result<()> {
     let Some(path) = &location.local else { return Ok(()) };
-    match tokio::fs::metadata(path).await {
+    match std::fs::metadata(path) {
         Ok(_) => Ok(()),
         Err(e) => Err(SourceError::new(
             ErrorKind::Unavailable,

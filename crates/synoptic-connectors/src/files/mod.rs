@@ -5,14 +5,17 @@
 //! store), `layout` (which objects make which table), `delta` (the same for tables that keep a
 //! log), `schema` (what their columns are), `source`
 //! (the [`Source`]), `scan` (a prepared fragment), `read` (one object → batches), and `pinned`
-//! (the store that shows one statement only the objects it has listed, by ETag).
+//! (the store that shows one statement only the objects it has listed, by ETag). `disk` says on which
+//! thread all of that is done where the files are on this machine.
 
 mod compression;
 mod delta;
+mod disk;
 mod error;
 mod facts;
 mod filters;
 mod format;
+mod headers;
 mod layout;
 mod location;
 mod members;

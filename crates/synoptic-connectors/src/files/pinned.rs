@@ -131,12 +131,8 @@ impl PinnedStore {
         Err(Error::Generic { store: "files", source: message.into() })
     }
 
-    /// What the store has at `path`, if that is still the pinned object.
-    async fn get_pinned(
-        &self,
-        path: &Path,
-        mut options: GetOptions,
-    ) -> Result<(&Object, GetResult)> {
+    /// The pinned object at `path`, and how the store is asked for it.
+    fn pinned(&self, path: &Path, mut options: GetOptions) -> Result<(&Object, GetOptions)> {
         let Some(object) = self.pins.get(path) else {
             return Err(Error::Generic {
                 store: "files",
@@ -147,31 +143,47 @@ impl PinnedStore {
             self.check_range(object, range)?;
         }
         options.if_match.clone_from(&object.meta.e_tag);
-        let got = self.location.store.get_opts(path, options).await;
-        let got = got.map_err(|error| self.fail(object, error))?;
-        // What a log has named is written once, and the log does not know its ETag.
-        let other_tag = object.added.is_none()
-            && got.meta.e_tag.is_some()
-            && identity(&got.meta) != identity(&object.meta);
-        if got.meta.size != object.meta.size || other_tag {
-            return Err(self.fail(object, replaced(path)));
-        }
-        Ok((object, got))
+        Ok((object, options))
+    }
+
+    /// Gets `object`, if it is still what was pinned, and does `then` with it; on a local disk all of
+    /// it in one go.
+    async fn get<T: Send + 'static>(
+        &self,
+        object: &Object,
+        options: GetOptions,
+        then: impl FnOnce(GetResult) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (location, pinned) = (Arc::clone(&self.location), object.clone());
+        let work = async move {
+            let got = location.store.get_opts(&pinned.meta.location, options).await?;
+            // What a log has named is written once, and the log does not know its ETag.
+            let other_tag = pinned.added.is_none()
+                && got.meta.e_tag.is_some()
+                && identity(&got.meta) != identity(&pinned.meta);
+            if got.meta.size != pinned.meta.size || other_tag {
+                return Err(replaced(&pinned.meta.location));
+            }
+            then(got)
+        };
+        self.location.ask(work).await.map_err(|error| self.fail(object, error))
     }
 
     /// The parts of a local file, read in one go off the async threads: the columns of a row group
     /// cost one change of threads and one copy, however many they are.
     async fn local_ranges(&self, path: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        let (object, got) = self.get_pinned(path, GetOptions::new()).await?;
+        let (object, options) = self.pinned(path, GetOptions::new())?;
         for range in ranges {
             self.check_range(object, &GetRange::Bounded(range.clone()))?;
         }
-        let GetResultPayload::File(file, _) = got.payload else {
-            return Err(Error::NotSupported { source: "a local file that is none".into() });
+        let ranges = ranges.to_vec();
+        let read = move |got: GetResult| match got.payload {
+            GetResultPayload::File(file, _) => read_ranges(file, &got.meta.location, &ranges),
+            GetResultPayload::Stream(_) => {
+                Err(Error::NotSupported { source: "a local file that is none".into() })
+            }
         };
-        let (path, ranges) = (path.clone(), ranges.to_vec());
-        let read = spawn_blocking(move || read_ranges(file, &path, &ranges)).await?;
-        let read = read.map_err(|error| self.fail(object, error))?;
+        let read = self.get(object, options, read).await?;
         self.counters.add_bytes(read.iter().map(|bytes| bytes.len() as u64).sum());
         Ok(read)
     }
@@ -181,13 +193,29 @@ impl PinnedStore {
 #[deny(clippy::missing_trait_methods)]
 impl ObjectStore for PinnedStore {
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
-        let (object, got) = self.get_pinned(path, options).await?;
+        let (object, options) = self.pinned(path, options)?;
+        let head = options.head;
+        let opened = self.get(object, options, move |mut got| {
+            if let GetResultPayload::File(file, _) = got.payload {
+                let (at, range) = (&got.meta.location, got.range.clone());
+                // A piece that is read at once is read where it was opened.
+                let payload = match range.end - range.start {
+                    length if length <= LOCAL_CHUNK && !head => {
+                        let parts = read_ranges(file, at, std::slice::from_ref(&range))?;
+                        stream::iter(parts.into_iter().map(Ok)).boxed()
+                    }
+                    _ => local_chunks(file, at.clone(), range),
+                };
+                got.payload = GetResultPayload::Stream(payload);
+            }
+            Ok(got)
+        });
+        let got = opened.await?;
+        let GetResultPayload::Stream(payload) = got.payload else {
+            return Err(Error::NotSupported { source: "a file that is not local".into() });
+        };
         let counters = Arc::clone(&self.counters);
         let count = move |bytes: &Bytes| counters.add_bytes(bytes.len() as u64);
-        let payload = match got.payload {
-            GetResultPayload::File(file, _) => local_chunks(file, path.clone(), got.range.clone()),
-            GetResultPayload::Stream(stream) => stream,
-        };
         let payload = payload.map_err(self.failing(object)).inspect_ok(count).boxed();
         let payload = match compression::unpack(payload, self.compression) {
             Unpacked::AsItWas(payload) => payload,

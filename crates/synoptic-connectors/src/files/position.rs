@@ -27,6 +27,7 @@ use super::delta::{DeltaTables, LOG, State};
 use super::layout::{self, Listing, Place, TableSpec, digest, digest_of, identity};
 use super::location::Location;
 use super::options::Options;
+use super::source::objects;
 use crate::recent::is_recent;
 
 /// With more objects there is no version: they are listed for every statement, and a store gives
@@ -114,12 +115,16 @@ impl Positions {
             StoreError::NotFound { .. } => "the file is not there".to_owned(),
             error => self.location().say(error),
         };
-        let got = self.location().store.get(path).await.map_err(say)?;
-        if got.meta.size > MOST_BYTES {
-            return Err(format!("it has more than {MOST_BYTES} bytes"));
-        }
-        let identity = format!("{} {}", identity(&got.meta), got.meta.last_modified);
-        let bytes = got.bytes().await.map_err(say)?;
+        let (location, path) = (Arc::clone(self.location()), path.clone());
+        let got = async move {
+            let got = location.store.get(&path).await?;
+            let meta = got.meta.clone();
+            let short = meta.size <= MOST_BYTES;
+            Ok((meta, if short { Some(got.bytes().await?) } else { None }))
+        };
+        let (meta, bytes) = self.location().ask(got).await.map_err(say)?;
+        let bytes = bytes.ok_or_else(|| format!("it has more than {MOST_BYTES} bytes"))?;
+        let identity = format!("{} {}", identity(&meta), meta.last_modified);
         let marked: Marked = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
         let read = |text: &str| text.parse::<Position>().map_err(|error| error.to_string());
         let position = read(&marked.position)?;
@@ -163,7 +168,7 @@ impl Positions {
             });
         for (spec, listing) in listed {
             same = same
-                && layout::objects(self.location(), spec)
+                && objects(self.location(), spec)
                     .await?
                     .is_some_and(|now| now.digest() == listing.digest());
         }
@@ -176,17 +181,19 @@ impl Positions {
     async fn version(&self) -> Result<Everything> {
         // A source that had Delta tables has them still, most likely: their logs say enough.
         if self.options.read.delta || self.deltas.any_known() {
-            let specs = layout::specs(&self.options, None).await?;
+            let specs = self.specs().await?;
             if specs.iter().any(|spec| spec.delta.is_some()) {
                 return self.version_of_tables(specs).await;
             }
         }
-        let found = layout::everything(self.location(), self.most()).await?;
+        let (location, most) = (Arc::clone(self.location()), self.most());
+        let everything = async move { layout::everything(&location, most).await };
+        let found = self.location().ask(everything).await?;
         let with_logs = found.as_ref().is_none_or(|found| {
             found.iter().any(|meta| meta.location.parts().any(|part| part.as_ref() == LOG))
         });
         if with_logs {
-            let specs = layout::specs(&self.options, None).await?;
+            let specs = self.specs().await?;
             if specs.iter().any(|spec| spec.delta.is_some()) {
                 return self.version_of_tables(specs).await;
             }
@@ -198,6 +205,11 @@ impl Positions {
         }
         let position = Position::version(format!("files-{}", digest(found.iter())));
         Ok(Everything { position, deltas: BTreeMap::new() })
+    }
+
+    async fn specs(&self) -> Result<Vec<TableSpec>> {
+        let options = Arc::clone(&self.options);
+        self.location().ask(async move { layout::specs(&options, None).await }).await
     }
 
     /// The same, as the tables have it.
@@ -245,7 +257,7 @@ impl Positions {
         if matches!(spec.place, Place::Clash(..)) {
             return Ok(None);
         }
-        Ok(match layout::objects(self.location(), spec).await {
+        Ok(match objects(self.location(), spec).await {
             Ok(None) => Some("none".to_owned()),
             Ok(Some(listing)) => {
                 let metas = || listing.objects.iter().map(|object| &object.meta);

@@ -39,6 +39,7 @@ use super::error;
 use super::facts::{Footers, Readers};
 use super::filters;
 use super::format::Format;
+use super::headers::Headers;
 use super::layout::Object;
 use super::location::Location;
 use super::pinned::{PinnedStore, Pins};
@@ -55,6 +56,7 @@ const URL: &str = "synoptic-files://statement/";
 pub struct Reading {
     pub location: Arc<Location>,
     pub footers: Arc<Footers>,
+    pub headers: Arc<Headers>,
     pub table: Arc<FilesTable>,
     pub store: Arc<PinnedStore>,
     pub pins: Pins,
@@ -233,7 +235,7 @@ async fn csv(
         return Ok(stream::empty().boxed());
     }
     let names = if spelled.header {
-        schema::csv_names(&reading.store, &reading.location, &spelled, &object).await?
+        reading.headers.get(&reading, &object).await?
     } else {
         table.fields().iter().map(|field| field.name().clone()).collect()
     };

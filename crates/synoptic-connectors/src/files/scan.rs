@@ -22,6 +22,7 @@ use synoptic_types::{Reason, SourceName, format_bytes};
 
 use super::facts::Footers;
 use super::format::Format;
+use super::headers::Headers;
 use super::layout::Listing;
 use super::location::Location;
 use super::pinned::{PinnedStore, Pins};
@@ -47,6 +48,7 @@ pub struct Shared {
     pub source: SourceName,
     pub location: Arc<Location>,
     pub footers: Arc<Footers>,
+    pub headers: Arc<Headers>,
     pub table: Arc<FilesTable>,
 }
 
@@ -280,6 +282,7 @@ impl PreparedScan for FilesScan {
         let reading = Reading {
             location: Arc::clone(&self.shared.location),
             footers: Arc::clone(&self.shared.footers),
+            headers: Arc::clone(&self.shared.headers),
             table: Arc::clone(&self.shared.table),
             store: Arc::new(store),
             pins: Arc::clone(&self.pins),

@@ -24,6 +24,7 @@ use tokio::sync::OnceCell;
 use super::delta::{DeltaTables, State};
 use super::facts::Footers;
 use super::format::Format;
+use super::headers::Headers;
 use super::layout::{self, Listing, TableSpec};
 use super::location::Location;
 use super::options::Options;
@@ -57,6 +58,7 @@ pub struct FilesSource {
     options: Arc<Options>,
     location: Arc<Location>,
     footers: Arc<Footers>,
+    headers: Arc<Headers>,
     deltas: Arc<DeltaTables>,
 }
 
@@ -170,7 +172,7 @@ impl FilesSnapshot {
     }
 
     /// What the statement reads of a table: the same, whenever it is asked.
-    async fn listing(&self, location: &Location, table: &FilesTable) -> Result<Arc<Listing>> {
+    async fn listing(&self, location: &Arc<Location>, table: &FilesTable) -> Result<Arc<Listing>> {
         self.mark.get_or_init(|| self.position.mark()).await;
         let spec = &table.spec;
         if let (Some(folder), Some(delta)) = (&spec.delta, &table.delta) {
@@ -185,7 +187,7 @@ impl FilesSnapshot {
             Arc::clone(&listed.listing)
         };
         let listing = cell.get_or_try_init(|| async {
-            let listing = layout::objects(location, spec).await?;
+            let listing = objects(location, spec).await?;
             listing
                 .map(Arc::new)
                 .ok_or_else(|| SourceError::new(ErrorKind::Changed, "has no files any more"))
@@ -224,7 +226,8 @@ impl FilesSource {
         let location = Arc::clone(&options.location);
         let footers = Arc::new(Footers::new(Arc::clone(&location)));
         let deltas = Arc::new(DeltaTables::new(Arc::clone(&location)));
-        Self { name, options: Arc::new(options), location, footers, deltas }
+        let headers = Arc::default();
+        Self { name, options: Arc::new(options), location, footers, headers, deltas }
     }
 
     fn positions(&self) -> Positions {
@@ -235,11 +238,21 @@ impl FilesSource {
         error.in_table(table).in_source(&self.name)
     }
 
-    async fn spec(&self, table: &TableName) -> Result<Option<TableSpec>> {
+    /// The table of this name and, unless it is a Delta table, its objects.
+    async fn look(&self, table: &TableName) -> Result<Option<(TableSpec, Option<Listing>)>> {
         if &*table.schema != SCHEMA {
             return Ok(None);
         }
-        layout::table(&self.options, &table.name).await
+        let (options, name) = (Arc::clone(&self.options), Arc::clone(&table.name));
+        let work = async move {
+            let Some(spec) = layout::table(&options, &name).await? else { return Ok(None) };
+            let listing = match spec.delta {
+                Some(_) => None,
+                None => layout::objects(&options.location, &spec).await?,
+            };
+            Ok(Some((spec, listing)))
+        };
+        self.location.ask(work).await
     }
 
     /// The present state of a Delta table.
@@ -257,24 +270,24 @@ impl FilesSource {
         }
     }
 
-    async fn listed(&self, spec: TableSpec) -> Result<Option<(TableSpec, Listing)>> {
-        match layout::objects(&self.location, &spec).await? {
-            Some(listing) => Ok(Some((spec, listing))),
+    /// A table that was asked for by name in the configuration has files.
+    fn listed(&self, spec: &TableSpec, listing: Option<Listing>) -> Result<Option<Listing>> {
+        match listing {
             None if spec.configured => Err(SourceError::new(
                 ErrorKind::Changed,
                 format!("no file at {} belongs to it: correct its `path`", self.location),
             )),
-            None => Ok(None),
+            listing => Ok(listing),
         }
     }
 
     async fn describe(&self, table: &TableName) -> Result<Option<Arc<TableDef>>> {
-        let Some(spec) = self.spec(table).await? else { return Ok(None) };
+        let Some((spec, listing)) = self.look(table).await? else { return Ok(None) };
         if let Some(folder) = &spec.delta {
             let Some(state) = self.latest(&spec, folder).await? else { return Ok(None) };
             return delta_table(table, spec, state, None).map(Some);
         }
-        let Some((spec, listing)) = self.listed(spec).await? else { return Ok(None) };
+        let Some(listing) = self.listed(&spec, listing)? else { return Ok(None) };
         let partitions = partitions::columns(&listing.objects, &spec.read)?;
         let looking = self.looking(&listing);
         let file_schema = schema::infer(&looking, &spec, &listing, &partitions).await?;
@@ -330,6 +343,7 @@ impl FilesSource {
             source: self.name.clone(),
             location: Arc::clone(&self.location),
             footers: Arc::clone(&self.footers),
+            headers: Arc::clone(&self.headers),
             table,
         };
         Ok(Arc::new(scan::FilesScan::new(shared, fragment, kept, statistics, options)?))
@@ -375,6 +389,12 @@ fn delta_table(
     Ok(Arc::new(TableDef { info, schema, primary_key, stamp, detail }))
 }
 
+/// The objects of a table now; `None` when it has none.
+pub async fn objects(location: &Arc<Location>, spec: &TableSpec) -> Result<Option<Listing>> {
+    let (there, spec) = (Arc::clone(location), spec.clone());
+    location.ask(async move { layout::objects(&there, &spec).await }).await
+}
+
 /// The objects of `listing`, by path.
 pub fn pins(listing: &Listing) -> Pins {
     let objects = listing.objects.iter();
@@ -410,12 +430,13 @@ impl Source for FilesSource {
     async fn check(&self) -> Result<SourceCheck> {
         let started = Instant::now();
         let name = |e: SourceError| e.in_source(&self.name);
-        layout::must_exist(&self.location).await.map_err(name)?;
-        let mut below = self.location.store.list(Some(&self.location.root));
-        below
-            .try_next()
-            .await
-            .map_err(|e| name(error::store(&e, "the list of files", &self.location)))?;
+        let location = Arc::clone(&self.location);
+        let look = async move {
+            layout::must_exist(&location)?;
+            let first = location.store.list(Some(&location.root)).try_next().await;
+            first.map_err(|e| error::store(&e, "the list of files", &location))
+        };
+        self.location.ask(look).await.map_err(name)?;
         let kind = if self.location.local.is_some() { "local disk" } else { "object store" };
         Ok(SourceCheck {
             version: format!("files on {kind}"),
@@ -433,7 +454,9 @@ impl Source for FilesSource {
     }
 
     async fn tables(&self) -> Result<Vec<TableInfo>> {
-        let specs = layout::tables(&self.options).await.map_err(|e| e.in_source(&self.name))?;
+        let options = Arc::clone(&self.options);
+        let specs = self.location.ask(async move { layout::tables(&options).await }).await;
+        let specs = specs.map_err(|e| e.in_source(&self.name))?;
         let infos = specs.into_iter().map(|spec| TableInfo {
             name: TableName::new(SCHEMA, spec.name),
             kind: TableKind::Table,
@@ -444,12 +467,12 @@ impl Source for FilesSource {
 
     async fn stamp(&self, table: &TableName) -> Result<Option<String>> {
         let stamp = async {
-            let Some(spec) = self.spec(table).await? else { return Ok(None) };
+            let Some((spec, listing)) = self.look(table).await? else { return Ok(None) };
             if let Some(folder) = &spec.delta {
                 let state = self.latest(&spec, folder).await?;
                 return Ok(state.map(|state| state.version.to_string()));
             }
-            Ok(self.listed(spec).await?.map(|(_, listing)| listing.digest()))
+            Ok(self.listed(&spec, listing)?.map(|listing| listing.digest()))
         };
         stamp.await.map_err(|e| self.place(e, table))
     }
@@ -482,7 +505,7 @@ impl Source for FilesSource {
             if let Some(delta) = &detail.delta {
                 return self.estimate(detail, &delta.state.listing).await;
             }
-            match layout::objects(&self.location, &detail.spec).await? {
+            match objects(&self.location, &detail.spec).await? {
                 Some(listing) => self.estimate(detail, &listing).await,
                 None => Ok(Statistics::new_unknown(&table.schema)),
             }

@@ -1,11 +1,12 @@
 //! The source itself.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use datafusion::common::Statistics;
 use datafusion::logical_expr::Expr;
+use moka::sync::Cache;
 use synoptic_source::{
     Capabilities, ChangeRequest, CopyPosition, FilterSupport, Fragment, OperatorKind,
     PrepareOptions, PreparedScan, PreparedWrite, Pushdown, Relation, Result, Snapshot,
@@ -29,12 +30,18 @@ use super::worker::Plan;
 use super::write::SqliteWrite;
 use crate::sql::{Dialect as _, SQLITE};
 
+/// Estimates are kept this long; they steer plans, never answers.
+const ESTIMATES_LIFETIME: Duration = Duration::from_secs(60);
+const ESTIMATES_KEPT: u64 = 10_000;
+
 /// One database file.
 #[derive(Debug)]
 pub(super) struct SqliteSource {
     shared: Arc<Shared>,
     meta: Meta,
     capabilities: Capabilities,
+    /// By table and its stamp.
+    estimates: Cache<(TableName, String), Statistics>,
 }
 
 impl SqliteSource {
@@ -60,6 +67,10 @@ impl SqliteSource {
             shared: Arc::new(Shared { name, options, connections, permits }),
             meta,
             capabilities,
+            estimates: Cache::builder()
+                .max_capacity(ESTIMATES_KEPT)
+                .time_to_live(ESTIMATES_LIFETIME)
+                .build(),
         }
     }
 
@@ -69,6 +80,15 @@ impl SqliteSource {
                 .in_source(&self.shared.name)
                 .in_table(table.name())
         })
+    }
+
+    /// What was estimated not long ago.
+    async fn estimates(&self, table: &TableDef) -> Result<Statistics> {
+        let key = (table.name().clone(), table.stamp.clone());
+        match self.estimates.get(&key) {
+            Some(known) => Ok(known),
+            None => self.statistics(table).await,
+        }
     }
 
     fn place(&self, table: &TableName) -> impl Fn(SourceError) -> SourceError {
@@ -152,7 +172,10 @@ impl Source for SqliteSource {
         let def = table.clone();
         let statistics =
             self.meta.ask(move |connection| statistics::table(connection, &def, &detail)).await;
-        statistics.map_err(self.place(table.name()))
+        let statistics = statistics.map_err(self.place(table.name()))?;
+        let key = (table.name().clone(), table.stamp.clone());
+        self.estimates.insert(key, statistics.clone());
+        Ok(statistics)
     }
 
     fn pushdown(&self, table: &TableDef, filter: &Expr) -> Pushdown {
@@ -183,7 +206,7 @@ impl Source for SqliteSource {
         let (sql, columns) = select(&fragment, detail).map_err(self.place(table.name()))?;
         let schema = fragment.schema();
         // Only an estimate: a table that is gone by now is reported by the scan itself.
-        let known = self.statistics(&table).await;
+        let known = self.estimates(&table).await;
         let known = known.unwrap_or_else(|_| Statistics::new_unknown(&table.schema));
         let statistics = statistics::fragment(&known, &fragment);
         let plan = Plan {
@@ -205,7 +228,7 @@ impl Source for SqliteSource {
     }
 
     async fn estimate(&self, fragment: &Fragment) -> Result<Statistics> {
-        let known = self.statistics(&fragment.table).await?;
+        let known = self.estimates(&fragment.table).await?;
         Ok(statistics::fragment(&known, fragment))
     }
 

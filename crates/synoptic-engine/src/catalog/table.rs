@@ -16,7 +16,7 @@ use synoptic_types::{Pushdown as PushdownOption, Reason};
 
 use crate::cut::of_scan;
 use crate::error::Error;
-use crate::exec::RemoteScanExec;
+use crate::exec::{FEW_ROWS, RemoteScanExec};
 use crate::scope::Scope;
 
 /// Which statement a table is scanned for.
@@ -212,7 +212,10 @@ impl TableProvider for SourceTable {
         let record = scope.record(source.name().clone(), tables, prepared.as_ref());
         let kept = self.kept();
         let entry = Arc::clone(&self.entry);
-        Ok(Arc::new(RemoteScanExec::new(entry, prepared, scope, record, kept, question)))
+        let scan = RemoteScanExec::new(entry, prepared, scope, record, kept, question);
+        let rows = self.statistics.num_rows.get_value();
+        let small = rows.is_some_and(|rows| *rows <= FEW_ROWS);
+        Ok(Arc::new(if small { scan.of_small_table() } else { scan }))
     }
 }
 

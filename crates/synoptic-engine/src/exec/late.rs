@@ -58,6 +58,14 @@ pub(crate) struct LateRecord {
     pub(crate) waited: Duration,
 }
 
+impl LateRecord {
+    /// Of a scan that did not wait.
+    pub(super) fn read_ahead() -> Self {
+        let note = "a small table: read without waiting for keys".to_owned();
+        Self { text: None, note, keys: 0, waited: Duration::ZERO }
+    }
+}
+
 /// A scan as it was planned, and what it costs.
 pub(super) struct Read<'a> {
     pub prepared: &'a Arc<dyn PreparedScan>,

@@ -1,5 +1,6 @@
 //! The one remote operator, and what plans need beside it.
 
+mod ahead;
 mod cooperate;
 mod filtering;
 mod join_keys;
@@ -11,6 +12,7 @@ mod replay;
 mod top_rows;
 mod unordered;
 
+pub(crate) use ahead::{FEW_ROWS, ReadingAhead};
 pub(crate) use cooperate::yielding_joins;
 pub(crate) use filtering::filtering_first;
 pub(crate) use join_orders::JoinOrders;

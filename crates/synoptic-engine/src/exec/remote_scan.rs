@@ -30,12 +30,14 @@ use datafusion::physical_plan::{
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use synoptic_catalog::SourceEntry;
 use synoptic_freshness::Lag;
-use synoptic_source::{BatchStream, PreparedScan, ScanContext, Snapshot, SourceError};
+use synoptic_source::{
+    BatchStream, PreparedScan, ScanContext, Snapshot, SnapshotKind, SourceError,
+};
 use synoptic_types::Reason;
 
 use crate::scope::{ScanRecord, Scope, shortened};
 
-use super::late::{Decision, JoinKeys, Read};
+use super::late::{Decision, JoinKeys, LateRecord, Read};
 use super::replay::Replay;
 
 /// Longer texts of what came up at run time are cut.
@@ -59,6 +61,8 @@ pub(crate) struct RemoteScanExec {
     work: f64,
     /// What is asked, as a number.
     question: u64,
+    /// Whether its table has few rows, so that it is read without waiting for anything.
+    small: bool,
     /// What is expected to come.
     statistics: Arc<Statistics>,
     /// How many partitions have been read to their end.
@@ -109,17 +113,22 @@ impl RemoteScanExec {
             counters: Arc::clone(&self.record.counters),
         };
         let snapshot = self.scope.snapshot(&self.entry);
-        let waits = !self.filters().is_empty()
-            && self.join_keys.are_expected()
-            && self.prepared.narrowed(&[]).is_some();
-        let batches = if waits {
+        let may_wait = self.may_wait();
+        let open = |snapshot, context| {
+            let opened = self.prepared.open(partition, snapshot, context);
+            opened.map_err(|error| placed(error, &self.record))
+        };
+        let batches = if self.is_read_ahead() {
+            if may_wait {
+                let _ = self.record.late.set(LateRecord::read_ahead());
+            }
+            self.scope.ahead.offer(open(snapshot, context)?).boxed()
+        } else if may_wait {
             let scan = self.clone();
             let opening = async move { scan.open_narrowed(partition, snapshot, context).await };
             stream::once(opening).try_flatten().boxed()
         } else {
-            self.prepared
-                .open(partition, snapshot, context)
-                .map_err(|error| placed(error, &self.record))?
+            open(snapshot, context)?
         };
         Ok(Box::pin(RemoteStream {
             batches,
@@ -131,10 +140,30 @@ impl RemoteScanExec {
         }))
     }
 
+    /// Whether joins above may have keys for it.
+    fn may_wait(&self) -> bool {
+        !self.filters().is_empty()
+            && self.join_keys.are_expected()
+            && self.prepared.narrowed(&[]).is_some()
+    }
+
+    /// Whether it is begun while others are read: when it is small, or a query of a database that
+    /// waits for no keys, which may take its time before the first row. What is large and comes from
+    /// an object store would be cut off while nobody takes it. Where a source is read more than once,
+    /// one of its reads may have to wait until another has ended.
+    fn is_read_ahead(&self) -> bool {
+        let snapshot = self.entry.source().capabilities().snapshot;
+        (self.small || (!self.may_wait() && snapshot == SnapshotKind::Transaction))
+            && self.replay.is_none()
+            && self.prepared.partitions() == 1
+            && self.scope.reads_once(&self.record.source)
+    }
+
     /// A partition has been read to its end.
     fn ended(&self) {
         let ended = self.ended.fetch_add(1, Ordering::AcqRel) + 1;
-        let whole = self.filters().is_empty() || self.join_keys.left_as_planned();
+        let whole =
+            self.filters().is_empty() || self.join_keys.left_as_planned() || self.is_read_ahead();
         if whole && self.replay.is_none() && ended == self.prepared.partitions().max(1) {
             self.entry.keep_returned(self.question, self.record.counters.rows());
         }
@@ -199,6 +228,7 @@ impl RemoteScanExec {
             join_keys: Arc::default(),
             work: 0.0,
             question,
+            small: false,
             ended: Arc::default(),
             replay: None,
             properties: Arc::new(properties),
@@ -211,6 +241,11 @@ impl RemoteScanExec {
     /// For a relation that costs its source so much work.
     pub(crate) fn with_work(self, work: f64) -> Self {
         Self { work, ..self }
+    }
+
+    /// Of a table that has few rows.
+    pub(crate) fn of_small_table(self) -> Self {
+        Self { small: true, ..self }
     }
 
     /// Tells a scan from all others of a plan.
@@ -451,6 +486,7 @@ impl Stream for RemoteStream {
     type Item = Result<RecordBatch>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.scope.ahead.advance(cx);
         let polled = self.batches.as_mut().poll_next(cx).map(|item| {
             item.map(|batch| {
                 let batch = batch.map_err(|error| placed(error, &self.record))?;
