@@ -20,6 +20,7 @@ mod join_order;
 mod metadata;
 mod query;
 mod scope;
+mod semantics;
 mod session;
 mod shared;
 mod sql;

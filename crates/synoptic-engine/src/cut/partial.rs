@@ -29,7 +29,7 @@ use datafusion::logical_expr::{
 };
 
 use crate::join_order::is_safe;
-use crate::session::checked_sum;
+use crate::semantics::checked_sum;
 
 use super::build::unaliased;
 

@@ -33,11 +33,11 @@ use crate::error::{Error, Result};
 use crate::exec::JoinOrders;
 use crate::metadata::TableEntry;
 use crate::query::{CancelOutcome, QueryInfo};
-use crate::session::{
-    CheckedConstants, FloatConditions, FloatOperators, GroupsOnce, JoinTypes, PlanCache,
-    PlanCacheStats, Session, checked_sum, ordered_extremes,
+use crate::semantics::{
+    CheckedConstants, FloatConditions, FloatOperators, GroupsOnce, JoinTypes, checked_sum,
+    ordered_extremes,
 };
-
+use crate::session::{PlanCache, PlanCacheStats, Session};
 use crate::write::Outcomes;
 
 pub use counters::{Counters, Counts, Waits};

@@ -16,11 +16,11 @@ use crate::catalog::StatementCatalogs;
 use crate::error::{Error, Result};
 use crate::query::{Description, Request, Work};
 use crate::scope::Scope;
+use crate::semantics::CheckedConstants;
 use crate::sql::Change;
 use crate::write::{Target, count_schema};
 
 use super::logical::{Started, logical_plan};
-use super::overflow::CheckedConstants;
 use super::parameters::{bind, parameters};
 use super::plan::Planned;
 use super::{Session, State};

@@ -2,22 +2,13 @@
 
 mod change;
 mod describe;
-mod extremes;
-mod float_keys;
-mod floats;
 mod functions;
-mod join_types;
 mod logical;
-mod not_null;
-mod orders;
-mod overflow;
 mod parameters;
 mod plan;
 mod plan_cache;
 pub(crate) mod settings;
 mod show;
-mod small_decimals;
-mod sum;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,15 +19,9 @@ use parking_lot::Mutex;
 use synoptic_freshness::Token;
 use synoptic_types::{ErrorCode, OptionError, QueryOptions};
 
-pub(crate) use extremes::ordered_extremes;
-pub(crate) use floats::{FloatConditions, FloatOperators};
-pub(crate) use join_types::JoinTypes;
-pub(crate) use orders::GroupsOnce;
-pub(crate) use overflow::CheckedConstants;
 pub(crate) use plan::{Planned, Replanning, within};
 pub(crate) use plan_cache::PlanCache;
 pub use plan_cache::PlanCacheStats;
-pub(crate) use sum::checked_sum;
 
 use crate::catalog::{INFORMATION_SCHEMA, PUBLIC, SYNOPTIC, SYSTEM, StatementCatalogs};
 use crate::engine::Engine;

@@ -28,12 +28,12 @@ use crate::freshness::{MAX_ATTEMPTS, Wanted, ask_again, choose_copies};
 use crate::join_order::joins_ordered;
 use crate::query::{PlannedQuery, QueryRecord, QueryStream, Request, Work, with_deep_stack};
 use crate::scope::Scope;
+use crate::semantics::checked;
 use crate::shared::{repeated, sharing, showing_shared};
 use crate::sql::{Command, Parsed, Shown, Write, parse, version};
 use crate::write::Target;
 
 use super::logical::{Asking, Logical, Values, answer_schema};
-use super::overflow::checked;
 use super::plan_cache::{Key, Unconfirmed};
 use super::show::settings_rows;
 use super::{Session, State, settings};
