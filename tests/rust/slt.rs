@@ -56,7 +56,10 @@ async fn check_source(name: &str, source: Arc<dyn Source>) {
         (CutPolicy::Always, vec![(name, "auto")]),
         (CutPolicy::ByCost, vec![(name, "auto"), (name, "none")]),
     ] {
-        let config = EngineConfig { target_partitions: 2, cut, ..EngineConfig::default() };
+        // Else no small table would be sent keys of joins.
+        let read_ahead_rows = if cut == CutPolicy::Always { 0 } else { 100 };
+        let config =
+            EngineConfig { target_partitions: 2, cut, read_ahead_rows, ..EngineConfig::default() };
         let host = Host::new(vec![Arc::clone(&source)]);
         let engine = Engine::new(config, host, Arc::new(SystemClock)).expect("an engine");
         check(&pushdowns, |pushdown| {

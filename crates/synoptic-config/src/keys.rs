@@ -151,6 +151,14 @@ pub(crate) const KEYS: &[Key] = &[
         |text: &str| count(text, 1, 1_048_576)
     ),
     server_key!(
+        read_ahead_rows,
+        "a whole number from 0 to 1000000",
+        "Tables of so many rows or fewer are read while other sources of the statement are, without \
+         waiting for keys of joins; 0 asks each when its turn comes.",
+        usize::to_string,
+        |text: &str| count(text, 0, 1_000_000)
+    ),
+    server_key!(
         query_history,
         "a whole number from 0 to 1000000",
         "Ended queries that `system.queries` still shows.",

@@ -31,6 +31,8 @@ pub struct ServerConfig {
     pub target_partitions: usize,
     /// Rows of a batch.
     pub batch_size: usize,
+    /// Tables of so many rows are read while others are.
+    pub read_ahead_rows: usize,
     /// Ended queries that `system.queries` keeps.
     pub query_history: usize,
     /// Writes whose outcomes are remembered.
@@ -75,6 +77,7 @@ impl Default for ServerConfig {
             drain_timeout: Duration::from_secs(30),
             target_partitions: cores,
             batch_size: 8192,
+            read_ahead_rows: 100,
             query_history: 1000,
             write_outcomes: 10_000,
             plan_cache: 1000,

@@ -234,6 +234,7 @@ fn engine_config(
         spill_dir: server.spill_dir.clone(),
         target_partitions: server.target_partitions,
         batch_size: server.batch_size,
+        read_ahead_rows: server.read_ahead_rows,
         max_concurrent_queries: server.max_concurrent_queries,
         query_history: server.query_history,
         write_outcomes: server.write_outcomes,

@@ -69,7 +69,10 @@ impl Bank {
         }
         let host = Host::new(sources);
         let session = |name: &'static str, cut, target_partitions, options: &[(&str, &str)]| {
-            let config = EngineConfig { target_partitions, cut, ..EngineConfig::default() };
+            // Else no small table would be sent keys of joins.
+            let read_ahead_rows = if cut == CutPolicy::Always { 0 } else { 100 };
+            let config =
+                EngineConfig { target_partitions, cut, read_ahead_rows, ..EngineConfig::default() };
             let engine = Engine::new(config, Arc::clone(&host), Arc::new(SystemClock));
             let session = engine.expect("an engine").session("fuzz");
             for (option, value) in options {

@@ -49,9 +49,13 @@ impl StatementCatalogs {
         self.catalog(catalog)?.schema(schema)
     }
 
-    /// The table of that name as it was last known, at a source that says whether it still is when
-    /// it is read.
-    pub(crate) async fn last_known(&self, name: &ResolvedTableReference) -> Option<SourceTable> {
+    /// The table of that name as it was last known; with `confirmed_by_reading` only at a source
+    /// that says whether it still is when it is read.
+    pub(crate) async fn last_known(
+        &self,
+        name: &ResolvedTableReference,
+        confirmed_by_reading: bool,
+    ) -> Option<SourceTable> {
         if version(&name.table).is_some() || self.scope.read_at.is_some() {
             return None;
         }
@@ -64,7 +68,7 @@ impl StatementCatalogs {
             None => return None,
         };
         let entry = self.entry(source)?;
-        if !entry.source().confirms_tables() {
+        if confirmed_by_reading && !entry.source().confirms_tables() {
             return None;
         }
         let table = entry.last_known(&TableName::new(schema, &*name.table))?;

@@ -16,7 +16,7 @@ use synoptic_types::{Pushdown as PushdownOption, Reason};
 
 use crate::cut::of_scan;
 use crate::error::Error;
-use crate::exec::{FEW_ROWS, RemoteScanExec};
+use crate::exec::{RemoteScanExec, SmallTables};
 use crate::scope::Scope;
 
 /// Which statement a table is scanned for.
@@ -213,8 +213,9 @@ impl TableProvider for SourceTable {
         let kept = self.kept();
         let entry = Arc::clone(&self.entry);
         let scan = RemoteScanExec::new(entry, prepared, scope, record, kept, question);
+        let most = state.config().get_extension::<SmallTables>().map_or(0, |small| small.rows);
         let rows = self.statistics.num_rows.get_value();
-        let small = rows.is_some_and(|rows| *rows <= FEW_ROWS);
+        let small = most > 0 && rows.is_some_and(|rows| *rows <= most);
         Ok(Arc::new(if small { scan.of_small_table() } else { scan }))
     }
 }

@@ -30,7 +30,7 @@ use uuid::Uuid;
 use crate::catalog::{INFORMATION_SCHEMA, SYNOPTIC, SYSTEM_TABLES};
 use crate::cut::{CutPolicy, Planner};
 use crate::error::{Error, Result};
-use crate::exec::JoinOrders;
+use crate::exec::{JoinOrders, SmallTables};
 use crate::metadata::TableEntry;
 use crate::query::{CancelOutcome, QueryInfo};
 use crate::semantics::{
@@ -58,6 +58,9 @@ pub struct EngineConfig {
     pub target_partitions: usize,
     /// Rows a batch has.
     pub batch_size: usize,
+    /// A table of so many rows is read while others are: its rows come sooner than the keys of joins
+    /// that would leave some out.
+    pub read_ahead_rows: usize,
     /// Queries that may run at once; further ones are refused with `[QUEUE_FULL]`.
     pub max_concurrent_queries: usize,
     /// Ended queries that `system.queries` still shows.
@@ -88,6 +91,7 @@ impl Default for EngineConfig {
             spill_dir: None,
             target_partitions: std::thread::available_parallelism().map_or(2, usize::from),
             batch_size: 8192,
+            read_ahead_rows: 100,
             max_concurrent_queries: 64,
             query_history: 1000,
             write_outcomes: 10_000,
@@ -373,6 +377,7 @@ fn base_state(config: &EngineConfig, runtime: &Arc<RuntimeEnv>) -> SessionState 
     let mut session = SessionConfig::new()
         .with_target_partitions(config.target_partitions.max(1))
         .with_batch_size(config.batch_size.max(1))
+        .with_extension(Arc::new(SmallTables { rows: config.read_ahead_rows }))
         .with_information_schema(false)
         .with_create_default_catalog_and_schema(false);
     let options = session.options_mut();

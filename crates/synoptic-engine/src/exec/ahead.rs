@@ -14,8 +14,11 @@ use futures::{Stream, StreamExt};
 use parking_lot::Mutex;
 use synoptic_source::BatchStream;
 
-/// A table of so many rows is small: its rows come sooner than keys that would leave some out.
-pub(crate) const FEW_ROWS: usize = 100;
+/// How many rows a small table has at most, as sessions know it.
+#[derive(Debug)]
+pub(crate) struct SmallTables {
+    pub(crate) rows: usize,
+}
 
 type Item = Option<<BatchStream as Stream>::Item>;
 

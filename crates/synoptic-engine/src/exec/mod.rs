@@ -12,7 +12,7 @@ mod replay;
 mod top_rows;
 mod unordered;
 
-pub(crate) use ahead::{FEW_ROWS, ReadingAhead};
+pub(crate) use ahead::{ReadingAhead, SmallTables};
 pub(crate) use cooperate::yielding_joins;
 pub(crate) use filtering::filtering_first;
 pub(crate) use join_orders::JoinOrders;

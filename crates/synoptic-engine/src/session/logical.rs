@@ -14,7 +14,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::OptimizerConfig;
 use datafusion::sql::parser::Statement as DFStatement;
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join};
 use synoptic_catalog::Snapshot;
 use synoptic_types::{ErrorCode, Moment, QueryOptions};
 
@@ -25,7 +25,7 @@ use crate::scope::Scope;
 use crate::sql::{Query, named_apart, shown_name};
 
 use super::parameters::{bind, parameters, typed_values};
-use super::plan_cache::{Kept, Key, Unconfirmed};
+use super::plan_cache::{Kept, Key, Tables, Unconfirmed};
 use super::{Session, State};
 
 /// A statement as it was planned from its text.
@@ -70,8 +70,9 @@ pub(super) type Then<'w, T> =
 
 impl Session {
     /// Goes on with a plan that is kept. `None` when a table is not what it was, or `then` says so:
-    /// the text is to be planned. `trusting`: as [`super::PlanCache::revived`] says.
-    pub(super) async fn of_kept<'w, T>(
+    /// the text is to be planned. `trusting`: sources that confirm their tables when they are read
+    /// are not asked for them now. Else they are asked while the plan is gone on with.
+    pub(super) async fn of_kept<'w, T: Send>(
         &'w self,
         asking: Asking<'w>,
         kept: &'w Arc<Kept>,
@@ -85,8 +86,25 @@ impl Session {
         let reviving = |catalogs: StatementCatalogs| {
             async move {
                 let scope = Arc::clone(&catalogs.scope);
-                match self.engine().plans().revived(kept, &catalogs, trusting).await {
-                    Some((logical, unconfirmed)) => then(logical, unconfirmed, scope).await,
+                let plans = self.engine().plans();
+                if !trusting
+                    && let Some((logical, _)) = kept.revived(&catalogs, Tables::LastKnown).await
+                {
+                    let going_on = then(logical, Unconfirmed::new(), scope);
+                    let (confirmed, done) = join(kept.is_confirmed(&catalogs), going_on).await;
+                    return if confirmed {
+                        plans.hit();
+                        done
+                    } else {
+                        Ok(None)
+                    };
+                }
+                let tables = if trusting { Tables::ReadFirst } else { Tables::Asked };
+                match kept.revived(&catalogs, tables).await {
+                    Some((logical, unconfirmed)) => {
+                        plans.hit();
+                        then(logical, unconfirmed, scope).await
+                    }
                     None => Ok(None),
                 }
             }

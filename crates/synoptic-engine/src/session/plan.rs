@@ -58,7 +58,7 @@ impl Session {
         self.planned(request, true).await?.open().await
     }
 
-    /// `trusting`: as [`PlanCache::revived`] says; such a plan has to be opened.
+    /// `trusting`: as [`Session::of_kept`] says; such a plan has to be opened.
     async fn planned(&self, request: Request, trusting: bool) -> Result<PlannedQuery> {
         let arrival = self.engine().now();
         let options = self.options_with(&request.overrides)?;

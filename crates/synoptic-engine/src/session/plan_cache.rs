@@ -47,6 +47,17 @@ const MAX_SQL: usize = 64 << 10;
 /// Tables that are what was last known of them.
 pub(super) type Unconfirmed = Vec<(SourceName, TableName)>;
 
+/// How it is found out whether a table is what it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tables {
+    /// Its source is asked first.
+    Asked,
+    /// By reading it, where the source confirms its tables then.
+    ReadFirst,
+    /// Not at all: whoever uses the plan asks while it is made ready.
+    LastKnown,
+}
+
 /// What decides how a text is planned, beside the tables it names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
@@ -161,19 +172,9 @@ impl PlanCache {
         self.plans.get(key)
     }
 
-    /// The plan with the tables as they are now in `catalogs`; `None` when a table is not what it
-    /// was. Errors show again when the text is planned.
-    /// With `trusting`, sources that confirm their tables when they are read are not asked for them
-    /// now; the tables that nobody has confirmed come with the plan.
-    pub(super) async fn revived(
-        &self,
-        kept: &Arc<Kept>,
-        catalogs: &StatementCatalogs,
-        trusting: bool,
-    ) -> Option<(Logical, Unconfirmed)> {
-        let found = kept.revived(catalogs, trusting).await?;
+    /// Counts a plan that was kept and still right.
+    pub(super) fn hit(&self) {
         self.hits.fetch_add(1, Ordering::Relaxed);
-        Some(found)
     }
 
     /// Counts a miss, and keeps the plan that was made with `catalogs` when it depends on nothing but
@@ -280,14 +281,24 @@ impl Kept {
         &self.hints
     }
 
-    async fn revived(
+    /// Whether every table is what it was, as its source says now.
+    pub(super) async fn is_confirmed(&self, catalogs: &StatementCatalogs) -> bool {
+        let asked =
+            self.tables.iter().map(|(name, table)| look_up(catalogs, name, table, Tables::Asked));
+        join_all(asked).await.iter().all(Option::is_some)
+    }
+
+    /// The plan with the tables as they are now in `catalogs`; `None` when a table is not what it
+    /// was. Errors show again when the text is planned. The tables that are confirmed when they are
+    /// read come with the plan.
+    pub(super) async fn revived(
         self: &Arc<Self>,
         catalogs: &StatementCatalogs,
-        trusting: bool,
+        tables: Tables,
     ) -> Option<(Logical, Unconfirmed)> {
         let mut looked_up = Vec::with_capacity(self.tables.len());
         for (name, table) in &self.tables {
-            looked_up.push(look_up(catalogs, name, table, trusting));
+            looked_up.push(look_up(catalogs, name, table, tables));
         }
         let mut sources = HashMap::with_capacity(self.tables.len());
         let mut unconfirmed = Vec::new();
@@ -355,9 +366,13 @@ async fn look_up(
     catalogs: &StatementCatalogs,
     name: &ResolvedTableReference,
     before: &Arc<TableDef>,
-    trusting: bool,
+    tables: Tables,
 ) -> Option<(Arc<dyn TableSource>, Option<(SourceName, TableName)>)> {
-    let last_known = if trusting { catalogs.last_known(name).await } else { None };
+    let last_known = match tables {
+        Tables::Asked => None,
+        Tables::ReadFirst => catalogs.last_known(name, true).await,
+        Tables::LastKnown => Some(catalogs.last_known(name, false).await?),
+    };
     let (provider, unconfirmed): (Arc<dyn TableProvider>, _) = match last_known {
         Some(table) => {
             let source = table.entry().source().name().clone();
