@@ -61,6 +61,9 @@ impl Everything {
     }
 }
 
+/// Everything at a location, and the objects of some of its tables.
+type Found = (Option<Vec<ObjectMeta>>, Vec<Option<Listing>>);
+
 /// What the position file said at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
@@ -91,7 +94,7 @@ impl Positions {
     /// When the store does not answer.
     pub async fn now(&self) -> Result<CopyPosition> {
         if self.options.position_file.is_none() {
-            return Ok(CopyPosition::at(self.version().await?.position));
+            return Ok(CopyPosition::at(self.version(&[]).await?.0.position));
         }
         let position = self.mark().await.map_or(Position::Unknown, |mark| mark.position);
         Ok(CopyPosition { follows: true, ..CopyPosition::at(position) })
@@ -161,50 +164,77 @@ impl Positions {
         if listed.is_empty() && states.is_empty() {
             return Ok(Pinned::default());
         }
-        let Everything { position: version, deltas } = self.version().await?;
-        let mut same = version != Position::Unknown
+        let specs: Vec<TableSpec> = listed.iter().map(|(spec, _)| TableSpec::clone(spec)).collect();
+        let (Everything { position: version, deltas }, now) = self.version(&specs).await?;
+        let same = version != Position::Unknown
             && states.iter().all(|(table, present, state)| {
                 !present || deltas.get(table).is_some_and(|now| *now == state.version.to_string())
-            });
-        for (spec, listing) in listed {
-            same = same
-                && objects(self.location(), spec)
-                    .await?
-                    .is_some_and(|now| now.digest() == listing.digest());
-        }
+            })
+            && listed
+                .iter()
+                .zip(now)
+                .all(|((_, listing), now)| now.is_some_and(|now| now.digest() == listing.digest()));
         let position = if same { version } else { Position::Unknown };
         let at = CopyPosition::at(position);
         Ok(Pinned { before: at.clone(), after: at, confirmed: false })
     }
 
-    /// The state of everything at the location.
-    async fn version(&self) -> Result<Everything> {
+    /// The state of everything at the location, and the objects of `tables` as they are afterwards;
+    /// none when the state cannot be told.
+    async fn version(&self, tables: &[TableSpec]) -> Result<(Everything, Vec<Option<Listing>>)> {
         // A source that had Delta tables has them still, most likely: their logs say enough.
-        if self.options.read.delta || self.deltas.any_known() {
-            let specs = self.specs().await?;
-            if specs.iter().any(|spec| spec.delta.is_some()) {
-                return self.version_of_tables(specs).await;
-            }
+        if (self.options.read.delta || self.deltas.any_known())
+            && let Some(everything) = self.version_by_logs().await?
+        {
+            return Ok((everything, self.listed(None, tables).await?.1));
         }
-        let (location, most) = (Arc::clone(self.location()), self.most());
-        let everything = async move { layout::everything(&location, most).await };
-        let found = self.location().ask(everything).await?;
+        let (found, listed) = self.listed(Some(self.most()), tables).await?;
         let with_logs = found.as_ref().is_none_or(|found| {
             found.iter().any(|meta| meta.location.parts().any(|part| part.as_ref() == LOG))
         });
-        if with_logs {
-            let specs = self.specs().await?;
-            if specs.iter().any(|spec| spec.delta.is_some()) {
-                return self.version_of_tables(specs).await;
-            }
+        if with_logs && let Some(everything) = self.version_by_logs().await? {
+            return Ok((everything, self.listed(None, tables).await?.1));
         }
-        let Some(found) = found else { return Ok(Everything::unknown()) };
+        let Some(found) = found else { return Ok((Everything::unknown(), Vec::new())) };
         let found = layout::visible(self.location(), found);
         if self.is_moving(found.iter()) {
-            return Ok(Everything::unknown());
+            return Ok((Everything::unknown(), Vec::new()));
         }
         let position = Position::version(format!("files-{}", digest(found.iter())));
-        Ok(Everything { position, deltas: BTreeMap::new() })
+        Ok((Everything { position, deltas: BTreeMap::new() }, listed))
+    }
+
+    /// Everything at the location, unless it is more than `most`, and then the objects of `tables`;
+    /// on a disk all of it in one go.
+    async fn listed(&self, most: Option<usize>, tables: &[TableSpec]) -> Result<Found> {
+        if most.is_none() && tables.is_empty() {
+            return Ok((None, Vec::new()));
+        }
+        let (location, tables) = (Arc::clone(self.location()), tables.to_vec());
+        let work = async move {
+            let mut everything = None;
+            if let Some(most) = most {
+                everything = layout::everything(&location, most).await?;
+                if everything.is_none() {
+                    return Ok((None, Vec::new()));
+                }
+            }
+            let mut listed = Vec::with_capacity(tables.len());
+            for spec in &tables {
+                listed.push(layout::objects(&location, spec).await?);
+            }
+            Ok((everything, listed))
+        };
+        self.location().ask(work).await
+    }
+
+    /// The state of everything where there are Delta tables; `None` where there are none.
+    async fn version_by_logs(&self) -> Result<Option<Everything>> {
+        let specs = self.specs().await?;
+        match specs.iter().any(|spec| spec.delta.is_some()) {
+            true => self.version_of_tables(specs).await.map(Some),
+            false => Ok(None),
+        }
     }
 
     async fn specs(&self) -> Result<Vec<TableSpec>> {

@@ -48,9 +48,12 @@ impl ReadingAhead {
     /// Begins, and goes on with, what was offered and has nothing to show yet. Whoever polls with
     /// `cx` is woken when there is more to do, and does this again.
     pub(super) fn advance(&self, cx: &mut Context<'_>) {
-        self.0.lock().retain(|offered| {
+        // Somebody else is at it.
+        let Some(mut offered) = self.0.try_lock() else { return };
+        offered.retain(|offered| {
             let Some(state) = offered.upgrade() else { return false };
-            let mut state = state.lock();
+            // Only its reader can be in it.
+            let Some(mut state) = state.try_lock() else { return false };
             if state.claimed {
                 return false;
             }
