@@ -122,6 +122,8 @@ impl RemoteScanExec {
             if may_wait {
                 let _ = self.record.late.set(LateRecord::read_ahead());
             }
+            // What joins find out meanwhile must not decide by chance how many rows come.
+            let context = ScanContext { dynamic_filters: Vec::new(), ..context };
             self.scope.ahead.offer(open(snapshot, context)?).boxed()
         } else if may_wait {
             let scan = self.clone();
